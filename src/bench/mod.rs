@@ -1,0 +1,1 @@
+//! `linerate bench`: the matrix, its interleaving, the runner, the server and the statistics.

@@ -1,0 +1,34 @@
+//! linerate moves data at line rate, and proves it.
+//!
+//! # The map of the house
+//! A module imports only what stands **above** it in this list (`tests/layers.rs` fails when one does not):
+//!
+//! | layer | what lives there |
+//! |---|---|
+//! | [`units`] | sizes, rates and durations: parsing and printing of `4KiB`, `10Gbit/s`, `1.5s` |
+//! | [`text`] | making text from elsewhere (a peer, a path) safe to show to a person |
+//! | [`proto`] | sans-IO: bytes and `now` in, actions out. No socket, file, clock or thread |
+//! | [`sys`] | all `unsafe` and raw Linux, as small safe functions over `OwnedFd`/`BorrowedFd` |
+//! | [`mover`] | how bytes move: one file per I/O method and one row in its tables |
+//! | [`store`] | where bytes live: hot memory, files, the confined root, discarding |
+//! | [`measure`] | histograms, CPU cost, TCP_INFO summaries, the environment of a run |
+//! | [`engine`] | the mio loops: workers, streams, buffer pools, connections |
+//! | [`bench`] | the matrix, its interleaving, the runner and the server of `linerate bench` |
+//! | [`report`] | the result file, the terminal tables, the picture |
+//! | [`cli`] | one file per subcommand |
+//!
+//! # The one idea
+//! **The core decides *which range*; a mover decides *how bytes move*.** A benchmark is a copy whose source is
+//! synthetic (or a real file) and whose sink discards (or is a real file), so what is measured is what is shipped.
+
+pub mod bench;
+pub mod cli;
+pub mod engine;
+pub mod measure;
+pub mod mover;
+pub mod proto;
+pub mod report;
+pub mod store;
+pub mod sys;
+pub mod text;
+pub mod units;

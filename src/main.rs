@@ -1,0 +1,3 @@
+//! The `linerate` program: everything is in the library.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What is measured beside the bytes: CPU cost, TCP_INFO, latency histograms, the environment.

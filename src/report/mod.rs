@@ -1,0 +1,3 @@
+//! What a run leaves behind: the result file, the terminal tables, the picture.
+
+pub mod schema;
