@@ -1,5 +1,20 @@
 //! The protocol, sans-IO: bytes and `now` in, bytes and events out.
 //!
-//! Nothing here opens a socket or a file, reads a clock, or starts a thread.
+//! Nothing here opens a socket or a file, reads a clock, draws a random number, or starts a thread: whoever owns
+//! those hands in what they gave. That is what lets the tests drive two endpoints under virtual time.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`wire`] | the fixed headers and how the first bytes tell what a connection is |
+//! | [`message`] | what is said over the control connection |
+//! | [`session`] | the control connection's state machine: preface, framing, keep-alive, time limits |
+//! | [`job`] | one-time tokens and the life of a job on the serving side |
+//! | [`probe`] | request/response over a bare byte stream |
+//! | [`facts`] | plain data about either end |
 
 pub mod facts;
+pub mod job;
+pub mod message;
+pub mod probe;
+pub mod session;
+pub mod wire;
