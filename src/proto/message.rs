@@ -49,7 +49,7 @@ pub enum Request {
     /// Who are you and what can you do?
     Describe,
     /// Make ready for a job; answered by [`Reply::Prepared`].
-    Prepare(JobSpec),
+    Prepare(Box<JobSpec>),
     /// Answered once every stream of the job has joined; then the server's own streams begin.
     Start(JobId),
     /// Counters and clocks, now.

@@ -1,1 +1,53 @@
-//! store
+//! Where bytes live: hot memory, files and block devices, the confined root.
+//!
+//! This makes the [`crate::mover::Source`]s and [`crate::mover::Sink`]s that the methods work on, and refuses what
+//! cannot be one with a sentence that a person can act on. It moves no bytes itself.
+
+pub mod confined;
+pub mod file;
+pub mod hot;
+
+use std::io;
+
+/// Why a source or sink cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refuses.
+    #[error("{name}: {what}: {error}")]
+    System {
+        /// The file.
+        name: String,
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// Not a file that can serve.
+    #[error("{name}: {why}")]
+    Unfit {
+        /// The file.
+        name: String,
+        /// What is wrong, and what to do.
+        why: &'static str,
+    },
+    /// Too short for what is asked.
+    #[error("{name}: holds {len} bytes, which is less than the {needed} that one call moves: choose a larger file or smaller --sizes")]
+    TooShort {
+        /// The file.
+        name: String,
+        /// Its length, bytes.
+        len: u64,
+        /// What is needed, bytes.
+        needed: u64,
+    },
+}
+
+impl StoreError {
+    fn system(name: &str, what: &'static str, error: impl Into<io::Error>) -> StoreError {
+        StoreError::System { name: name.to_string(), what, error: error.into() }
+    }
+
+    fn unfit(name: &str, why: &'static str) -> StoreError {
+        StoreError::Unfit { name: name.to_string(), why }
+    }
+}

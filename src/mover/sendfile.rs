@@ -1,0 +1,36 @@
+//! `sendfile`: the kernel hands pages of the file to the socket.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::sendfile::sendfile;
+
+use super::{Fault, Moved, SendMethod, SendRow, Source, Turn, always, moved};
+
+pub(super) const ROW: SendRow = SendRow {
+    name: "sendfile",
+    summary: "sendfile(): pages of the file go to the socket inside the kernel",
+    descriptors: 0,
+    probe: always,
+    make: |_| Ok(Box::new(Sendfile)),
+};
+
+struct Sendfile;
+
+impl SendMethod for Sendfile {
+    fn push(
+        &mut self,
+        sock: BorrowedFd<'_>,
+        source: &Source,
+        at: u64,
+        len: usize,
+        turn: &mut Turn<'_>,
+    ) -> Result<Moved, Fault> {
+        let Ok(mut offset) = i64::try_from(at) else { return Err(source.truncated(at)) };
+        turn.tally.calls += 1;
+        let got = moved(|| Ok(sendfile(sock, source.file.as_fd(), Some(&mut offset), len)?));
+        match got.map_err(|error| source.fault(error))? {
+            Moved::Bytes(0) => Err(source.truncated(at)),
+            other => Ok(other),
+        }
+    }
+}

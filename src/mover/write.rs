@@ -1,0 +1,60 @@
+//! `write`: send from memory. A hot source is sent from where it lies; a file is read into a pool buffer first.
+
+use std::os::fd::BorrowedFd;
+
+use super::read_ahead::ReadAhead;
+use super::{Fault, Moved, SendMethod, SendRow, Source, Turn, always, moved};
+use crate::sys::socket;
+
+pub(super) const ROW: SendRow = SendRow {
+    name: "write",
+    summary: "send() from a buffer; a file is read into it with pread() first",
+    descriptors: 0,
+    probe: always,
+    make: |_| Ok(Box::new(Write { held: None })),
+};
+
+struct Write {
+    held: Option<ReadAhead>,
+}
+
+impl SendMethod for Write {
+    fn push(
+        &mut self,
+        sock: BorrowedFd<'_>,
+        source: &Source,
+        at: u64,
+        len: usize,
+        turn: &mut Turn<'_>,
+    ) -> Result<Moved, Fault> {
+        if let Some(hot) = &source.resident {
+            turn.tally.calls += 1;
+            return moved(|| hot.send(sock, at, len, 0)).map_err(|error| source.fault(error));
+        }
+        let held = match self.held.take() {
+            Some(held) if held.holds(at) => held,
+            stale => {
+                let Some(buffer) = stale.map(ReadAhead::into_buffer).or_else(|| turn.pool.take()) else {
+                    return Err(Fault::no_buffer());
+                };
+                ReadAhead::fill(buffer, source, at, len, turn)?
+            }
+        };
+        turn.tally.calls += 1;
+        let got = moved(|| socket::send(sock, held.from(at), false)).map_err(Fault::Connection)?;
+        self.keep_or_give(held, at, got, turn);
+        Ok(got)
+    }
+}
+
+impl Write {
+    /// Keep what is left for the next push, unless other streams need the buffer: reading again is cheap then.
+    fn keep_or_give(&mut self, held: ReadAhead, at: u64, got: Moved, turn: &mut Turn<'_>) {
+        let all_sent = at + got.bytes() == held.end();
+        if all_sent || (got == Moved::Blocked && turn.pool.is_empty()) {
+            turn.pool.give(held.into_buffer());
+        } else {
+            self.held = Some(held);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! File mappings that our own code never reads, so that a file truncated under us cannot raise SIGBUS.
+//!
+//! Only the kernel follows the pointers, inside `send` and `madvise`; where the file has no page any more these
+//! return EFAULT. There is deliberately no way to get a `&[u8]` out of a [`FileMapping`].
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// `MADV_POPULATE_READ`, Linux 5.14.
+const MADV_POPULATE_READ: i32 = 22;
+
+/// A read-only, shared mapping of a part of a file.
+#[derive(Debug)]
+pub struct FileMapping {
+    raw: MmapRaw,
+    base: u64,
+}
+
+impl FileMapping {
+    /// Map `len` bytes of `file` from `base`, which must be a multiple of the page size.
+    pub fn new(file: &File, base: u64, len: usize) -> io::Result<FileMapping> {
+        let raw = MmapOptions::new().offset(base).len(len).map_raw_read_only(file)?;
+        Ok(FileMapping { raw, base })
+    }
+
+    /// Whether the mapping holds all of `len` bytes of the file from `offset`.
+    pub fn covers(&self, offset: u64, len: usize) -> bool {
+        let end = self.base + self.raw.len() as u64;
+        offset >= self.base && offset.checked_add(len as u64).is_some_and(|wanted| wanted <= end)
+    }
+
+    /// First file offset in the mapping.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Bytes mapped.
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.raw.len() == 0
+    }
+
+    /// Send bytes of the file straight from the mapping, without blocking. `flags` are added to MSG_DONTWAIT and
+    /// MSG_NOSIGNAL. EFAULT means that the file no longer reaches so far.
+    pub fn send(&self, sock: BorrowedFd<'_>, offset: u64, len: usize, flags: i32) -> io::Result<usize> {
+        let start = self.pointer(offset, len)?;
+        let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: `start..start + len` lies inside the mapping, which lives as long as `self`; only the kernel reads
+        // it, and it answers with EFAULT where the file has shrunk. With MSG_ZEROCOPY the kernel holds references
+        // to the pages themselves, so they outlive even the mapping.
+        super::socket::result(unsafe { libc::send(sock.as_raw_fd(), start.cast(), len, flags) })
+    }
+
+    /// Make the pages of a range present; EFAULT when the file no longer reaches so far. Before Linux 5.14 this
+    /// only asks for readahead.
+    pub fn populate(&self, offset: u64, len: usize) -> io::Result<()> {
+        match self.advise(offset, len, MADV_POPULATE_READ) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.advise(offset, len, libc::MADV_WILLNEED),
+            other => other,
+        }
+    }
+
+    /// Tell the kernel that the mapping is read front to back. A hint: failure changes nothing.
+    pub fn advise_sequential(&self) {
+        let _ = self.raw.advise(memmap2::Advice::Sequential);
+    }
+
+    fn advise(&self, offset: u64, len: usize, advice: i32) -> io::Result<()> {
+        let page = page_bytes();
+        let slack = (offset - self.base) % page;
+        let start = self.pointer(offset - slack, len + slack as usize)?;
+        // SAFETY: the range lies inside the mapping and neither MADV_POPULATE_READ nor MADV_WILLNEED changes what is
+        // mapped or what it holds.
+        let got = unsafe { libc::madvise(start.cast_mut().cast(), len + slack as usize, advice) };
+        if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn pointer(&self, offset: u64, len: usize) -> io::Result<*const u8> {
+        if !self.covers(offset, len) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: `covers` says that the offset lies inside the mapping, so the pointer stays in its allocation.
+        Ok(unsafe { self.raw.as_ptr().add((offset - self.base) as usize) })
+    }
+}
+
+/// Size of a memory page.
+pub fn page_bytes() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |n| n as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_file_truncated_under_the_mapping_is_an_error_and_no_signal() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![7; 64 * 1024], 0).unwrap();
+        let mapping = FileMapping::new(&file, 0, 64 * 1024).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        mapping.populate(100, 5000).unwrap();
+        assert_eq!(mapping.send(near.as_fd(), 8000, 3, 0).unwrap(), 3);
+        let mut got = [0; 3];
+        far.read_exact(&mut got).unwrap();
+        assert_eq!(got, [7; 3]);
+        file.set_len(0).unwrap();
+        let fault = mapping.send(near.as_fd(), 8000, 3, 0).unwrap_err();
+        assert_eq!(fault.raw_os_error(), Some(libc::EFAULT));
+        assert!(mapping.populate(0, 64 * 1024).is_err());
+    }
+
+    #[test]
+    fn ranges_outside_the_mapping_are_refused() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        let mapping = FileMapping::new(&file, 4096, 4096).unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        for (offset, len) in [(0, 1), (4095, 2), (8192, 1), (u64::MAX, 1), (4096, 4097)] {
+            assert!(mapping.send(near.as_fd(), offset, len, 0).is_err(), "{offset} {len}");
+        }
+        assert!(mapping.covers(4096, 4096) && !mapping.is_empty());
+    }
+}
