@@ -7,4 +7,5 @@ pub mod limits;
 pub mod mapping;
 pub mod pipe;
 pub mod socket;
+pub mod tcp_info;
 pub mod zerocopy;
