@@ -3,6 +3,7 @@
 //! Nothing here knows what a benchmark or a copy is. Every unsafe block argues for itself; sizes are bytes.
 
 pub mod affinity;
+pub mod clock;
 pub mod ethtool;
 pub mod limits;
 pub mod mapping;
