@@ -1,1 +1,6 @@
 //! What is measured beside the bytes: CPU cost, TCP_INFO, latency histograms, the environment.
+//!
+//! Reads the system and counts; opens no connection and moves no data. `bench` and `engine` call it, `report` prints
+//! what it found.
+
+pub mod cpu;
