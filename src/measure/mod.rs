@@ -4,3 +4,4 @@
 //! what it found.
 
 pub mod cpu;
+pub mod tcp;
