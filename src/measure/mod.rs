@@ -4,4 +4,5 @@
 //! what it found.
 
 pub mod cpu;
+pub mod histogram;
 pub mod tcp;
