@@ -4,5 +4,7 @@
 //! what it found.
 
 pub mod cpu;
+pub mod environment;
 pub mod histogram;
+pub mod nic;
 pub mod tcp;
