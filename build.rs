@@ -51,11 +51,7 @@ fn commit() -> Option<String> {
 /// What git prints, or nothing when there is no git or it refuses.
 fn git(arguments: &[&str]) -> Option<String> {
     // Without optional locks `status` leaves the index alone, which is itself watched.
-    let output = Command::new("git")
-        .arg("--no-optional-locks")
-        .args(arguments)
-        .output()
-        .ok()?;
+    let output = Command::new("git").arg("--no-optional-locks").args(arguments).output().ok()?;
     if !output.status.success() {
         return None;
     }

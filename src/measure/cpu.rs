@@ -8,27 +8,16 @@ use crate::sys::clock::process_cpu_ns;
 
 /// CPU time so far. What cannot be read is zero, so [`busy_share`] has nothing to say about it.
 pub fn now() -> CpuClock {
-    let (machine_busy_ticks, machine_all_ticks) = machine_line()
-        .as_deref()
-        .and_then(parse_machine)
-        .unwrap_or_default();
-    CpuClock {
-        process_ns: process_cpu_ns(),
-        machine_busy_ticks,
-        machine_all_ticks,
-    }
+    let (machine_busy_ticks, machine_all_ticks) = machine_line().as_deref().and_then(parse_machine).unwrap_or_default();
+    CpuClock { process_ns: process_cpu_ns(), machine_busy_ticks, machine_all_ticks }
 }
 
 /// The share of the machine's CPU time that was busy between two moments, from 0 to 1.
 ///
 /// Nothing when it could not be read, or when no tick passed between them.
 pub fn busy_share(before: &CpuClock, after: &CpuClock) -> Option<f64> {
-    let busy = after
-        .machine_busy_ticks
-        .checked_sub(before.machine_busy_ticks)?;
-    let all = after
-        .machine_all_ticks
-        .checked_sub(before.machine_all_ticks)?;
+    let busy = after.machine_busy_ticks.checked_sub(before.machine_busy_ticks)?;
+    let all = after.machine_all_ticks.checked_sub(before.machine_all_ticks)?;
     // The kernel lets I/O wait run backwards, so the whole can grow by less than its part.
     (all > 0).then(|| (busy as f64 / all as f64).min(1.0))
 }
@@ -40,9 +29,7 @@ const LINE_BYTES_MAX: u64 = 512;
 fn machine_line() -> Option<String> {
     let mut line = String::new();
     let file = File::open("/proc/stat").ok()?.take(LINE_BYTES_MAX);
-    BufReader::with_capacity(LINE_BYTES_MAX as usize, file)
-        .read_line(&mut line)
-        .ok()?;
+    BufReader::with_capacity(LINE_BYTES_MAX as usize, file).read_line(&mut line).ok()?;
     Some(line)
 }
 
@@ -63,11 +50,7 @@ fn parse_machine(line: &str) -> Option<(u64, u64)> {
         }
     }
     let [user, nice, system, idle, iowait, irq, softirq, steal] = ticks;
-    let sum = |ticks: &[u64]| {
-        ticks
-            .iter()
-            .try_fold(0_u64, |sum, &tick| sum.checked_add(tick))
-    };
+    let sum = |ticks: &[u64]| ticks.iter().try_fold(0_u64, |sum, &tick| sum.checked_add(tick));
     let busy = sum(&[user, nice, system, irq, softirq, steal])?;
     Some((busy, sum(&[busy, idle, iowait])?))
 }
@@ -82,31 +65,18 @@ mod tests {
         let line = "cpu  13888 1 8774 141453 312 2 1560 19 5 6\n";
         assert_eq!(
             parse_machine(line),
-            Some((
-                13888 + 1 + 8774 + 2 + 1560 + 19,
-                13888 + 1 + 8774 + 141_453 + 312 + 2 + 1560 + 19
-            ))
+            Some((13888 + 1 + 8774 + 2 + 1560 + 19, 13888 + 1 + 8774 + 141_453 + 312 + 2 + 1560 + 19))
         );
         assert_eq!(parse_machine("cpu 1 2 3 4"), Some((6, 10)));
-        for line in [
-            "",
-            "cpu",
-            "cpu 1 2 3",
-            "cpu0 1 2 3 4",
-            "cpu 1 2 3 x",
-            "cpu 18446744073709551615 1 1 1",
-        ] {
+        for line in ["", "cpu", "cpu 1 2 3", "cpu0 1 2 3 4", "cpu 1 2 3 x", "cpu 18446744073709551615 1 1 1"] {
             assert_eq!(parse_machine(line), None, "{line}");
         }
     }
 
     #[test]
     fn a_share_needs_two_moments() {
-        let at = |machine_busy_ticks, machine_all_ticks| CpuClock {
-            process_ns: 0,
-            machine_busy_ticks,
-            machine_all_ticks,
-        };
+        let at =
+            |machine_busy_ticks, machine_all_ticks| CpuClock { process_ns: 0, machine_busy_ticks, machine_all_ticks };
         assert_eq!(busy_share(&at(10, 100), &at(60, 200)), Some(0.5));
         assert_eq!(busy_share(&at(10, 100), &at(10, 100)), None);
         assert_eq!(busy_share(&at(0, 0), &at(0, 0)), None);

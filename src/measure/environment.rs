@@ -18,16 +18,13 @@ use crate::proto::facts::Environment;
 pub fn capture(local: Option<IpAddr>) -> Environment {
     let (host, kernel) = host_and_kernel();
     let cpuinfo = read_text("/proc/cpuinfo").unwrap_or_default();
-    let ipv4 =
-        |name: &str| read_text(Path::new("/proc/sys/net/ipv4").join(name)).unwrap_or_default();
+    let ipv4 = |name: &str| read_text(Path::new("/proc/sys/net/ipv4").join(name)).unwrap_or_default();
     Environment {
         host,
         kernel,
         cpu_model: cpu_model(&cpuinfo),
         cores: cores(),
-        memory_bytes: read_text("/proc/meminfo")
-            .and_then(|text| parse_memory(&text))
-            .unwrap_or(0),
+        memory_bytes: read_text("/proc/meminfo").and_then(|text| parse_memory(&text)).unwrap_or(0),
         governor: read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         virtualisation: virtualisation(&cpuinfo),
         nic: local.and_then(nic::capture),
@@ -43,11 +40,7 @@ pub fn capture(local: Option<IpAddr>) -> Environment {
 
 /// Version and commit of this program: `0.1.0 (1a2b3c4d5e)`.
 pub fn version() -> String {
-    format!(
-        "{} ({})",
-        env!("CARGO_PKG_VERSION"),
-        env!("LINERATE_COMMIT")
-    )
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("LINERATE_COMMIT"))
 }
 
 /// Most of a file of /proc or /sys that is read, bytes: the first of many CPUs is enough.
@@ -56,11 +49,7 @@ const TEXT_BYTES_MAX: u64 = 64 << 10;
 /// The beginning of a file, what is not UTF-8 replaced.
 pub(super) fn read_text(path: impl AsRef<Path>) -> Option<String> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(TEXT_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    File::open(path).ok()?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -75,11 +64,7 @@ fn host_and_kernel() -> (String, String) {
     let Ok(uts) = uname() else {
         return Default::default();
     };
-    let kernel = format!(
-        "{} {}",
-        uts.sysname().to_string_lossy(),
-        uts.release().to_string_lossy()
-    );
+    let kernel = format!("{} {}", uts.sysname().to_string_lossy(), uts.release().to_string_lossy());
     (uts.nodename().to_string_lossy().into_owned(), kernel)
 }
 
@@ -90,17 +75,13 @@ fn now() -> String {
 
 fn cpu_model(cpuinfo: &str) -> String {
     let device_tree = || read_line("/proc/device-tree/model");
-    parse_cpu_model(cpuinfo)
-        .or_else(device_tree)
-        .unwrap_or_else(|| "unknown".to_owned())
+    parse_cpu_model(cpuinfo).or_else(device_tree).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The name of the CPU, under whichever key the architecture has it.
 fn parse_cpu_model(cpuinfo: &str) -> Option<String> {
     // x86, MIPS, POWER.
-    let named = ["model name", "cpu model", "cpu"]
-        .into_iter()
-        .find_map(|key| field(cpuinfo, key));
+    let named = ["model name", "cpu model", "cpu"].into_iter().find_map(|key| field(cpuinfo, key));
     if let Some(name) = named {
         return Some(name.to_owned());
     }
@@ -133,19 +114,13 @@ const ARM_CORES: [(&str, &str, &str); 13] = [
 /// The first value of `key` in lines of `key : value`.
 fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
-    let mut values = pairs
-        .filter(|(found, _)| found.trim() == key)
-        .map(|(_, value)| value.trim());
+    let mut values = pairs.filter(|(found, _)| found.trim() == key).map(|(_, value)| value.trim());
     values.find(|value| !value.is_empty())
 }
 
 /// CPUs online, whichever of them this process may use.
 fn cores() -> u32 {
-    let usable = || {
-        std::thread::available_parallelism()
-            .ok()
-            .and_then(|cores| u32::try_from(cores.get()).ok())
-    };
+    let usable = || std::thread::available_parallelism().ok().and_then(|cores| u32::try_from(cores.get()).ok());
     let online = read_text("/sys/devices/system/cpu/online").and_then(|text| parse_cpu_list(&text));
     online.or_else(usable).unwrap_or(0)
 }
@@ -169,11 +144,7 @@ fn parse_memory(meminfo: &str) -> Option<u64> {
 
 /// Three numbers: minimum, default, maximum.
 fn parse_triple(text: &str) -> Option<[u64; 3]> {
-    let numbers: Vec<u64> = text
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        .ok()?;
+    let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     numbers.try_into().ok()
 }
 
@@ -216,28 +187,14 @@ struct Signs {
 }
 
 /// Vendors and products that are always virtual: ARM has no flag to tell.
-const VIRTUAL_NAMES: [&str; 8] = [
-    "QEMU",
-    "KVM",
-    "VMware",
-    "innotek",
-    "VirtualBox",
-    "Xen",
-    "Google Compute Engine",
-    "Virtual Machine",
-];
+const VIRTUAL_NAMES: [&str; 8] =
+    ["QEMU", "KVM", "VMware", "innotek", "VirtualBox", "Xen", "Google Compute Engine", "Virtual Machine"];
 
 fn describe_virtualisation(signs: &Signs) -> Option<String> {
     let names = [&signs.vendor, &signs.product];
-    let dmi = names
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(" ");
-    let is_virtual = signs.flagged
-        || signs.hypervisor_type.is_some()
-        || VIRTUAL_NAMES.iter().any(|name| dmi.contains(name));
+    let dmi = names.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let is_virtual =
+        signs.flagged || signs.hypervisor_type.is_some() || VIRTUAL_NAMES.iter().any(|name| dmi.contains(name));
     let hypervisor = is_virtual.then(|| match &signs.hypervisor_type {
         Some(name) => format!("hypervisor {name} {dmi}").trim_end().to_owned(),
         None if dmi.is_empty() => "hypervisor".to_owned(),
@@ -260,9 +217,7 @@ fn has_hypervisor_flag(cpuinfo: &str) -> bool {
 
 /// The value of `container` among zero-terminated variables.
 fn parse_init_container(environ: &str) -> Option<String> {
-    let value = environ
-        .split('\0')
-        .find_map(|variable| variable.strip_prefix("container="))?;
+    let value = environ.split('\0').find_map(|variable| variable.strip_prefix("container="))?;
     (!value.is_empty()).then(|| value.to_owned())
 }
 
@@ -282,14 +237,8 @@ mod tests {
         let table = [
             (X86, Some("AMD EPYC 9R14")),
             (ARM, Some("Neoverse-N1")),
-            (
-                unknown_arm.as_str(),
-                Some("ARM implementer 0x41 part 0xfff"),
-            ),
-            (
-                "cpu\t\t: POWER9, altivec supported\n",
-                Some("POWER9, altivec supported"),
-            ),
+            (unknown_arm.as_str(), Some("ARM implementer 0x41 part 0xfff")),
+            ("cpu\t\t: POWER9, altivec supported\n", Some("POWER9, altivec supported")),
             ("model name\t:\n", None),
             ("", None),
         ];
@@ -316,22 +265,11 @@ mod tests {
 
     #[test]
     fn memory_and_buffer_limits_are_read_in_bytes() {
-        assert_eq!(
-            parse_memory("MemTotal:       16384 kB\nMemFree:  1 kB\n"),
-            Some(16 << 20)
-        );
-        for text in [
-            "",
-            "MemTotal: 16384\n",
-            "MemTotal: x kB\n",
-            "MemTotal: 18446744073709551615 kB\n",
-        ] {
+        assert_eq!(parse_memory("MemTotal:       16384 kB\nMemFree:  1 kB\n"), Some(16 << 20));
+        for text in ["", "MemTotal: 16384\n", "MemTotal: x kB\n", "MemTotal: 18446744073709551615 kB\n"] {
             assert_eq!(parse_memory(text), None, "{text}");
         }
-        assert_eq!(
-            parse_triple("4096\t131072\t6291456\n"),
-            Some([4096, 131_072, 6_291_456])
-        );
+        assert_eq!(parse_triple("4096\t131072\t6291456\n"), Some([4096, 131_072, 6_291_456]));
         for text in ["", "1 2", "1 2 3 4", "1 2 x"] {
             assert_eq!(parse_triple(text), None, "{text}");
         }
@@ -341,65 +279,23 @@ mod tests {
     #[test]
     fn virtual_machines_and_containers_are_told() {
         let text = |text: &str| Some(text.to_owned());
-        let dmi = |vendor, product| Signs {
-            vendor: text(vendor),
-            product: text(product),
-            ..Signs::default()
-        };
+        let dmi = |vendor, product| Signs { vendor: text(vendor), product: text(product), ..Signs::default() };
         let table = [
             (Signs::default(), None),
             (dmi("Dell Inc.", "PowerEdge R750"), None),
             (dmi("Amazon EC2", "c7g.metal"), None),
-            (
-                Signs {
-                    flagged: true,
-                    ..dmi("Amazon EC2", "m7i.large")
-                },
-                Some("hypervisor Amazon EC2 m7i.large"),
-            ),
-            (
-                dmi("QEMU", "Standard PC"),
-                Some("hypervisor QEMU Standard PC"),
-            ),
-            (
-                Signs {
-                    flagged: true,
-                    docker: true,
-                    ..Signs::default()
-                },
-                Some("hypervisor, container docker"),
-            ),
-            (
-                Signs {
-                    hypervisor_type: text("xen"),
-                    ..Signs::default()
-                },
-                Some("hypervisor xen"),
-            ),
-            (
-                Signs {
-                    podman: true,
-                    ..Signs::default()
-                },
-                Some("container podman"),
-            ),
-            (
-                Signs {
-                    init_container: text("lxc"),
-                    docker: true,
-                    ..Signs::default()
-                },
-                Some("container lxc"),
-            ),
+            (Signs { flagged: true, ..dmi("Amazon EC2", "m7i.large") }, Some("hypervisor Amazon EC2 m7i.large")),
+            (dmi("QEMU", "Standard PC"), Some("hypervisor QEMU Standard PC")),
+            (Signs { flagged: true, docker: true, ..Signs::default() }, Some("hypervisor, container docker")),
+            (Signs { hypervisor_type: text("xen"), ..Signs::default() }, Some("hypervisor xen")),
+            (Signs { podman: true, ..Signs::default() }, Some("container podman")),
+            (Signs { init_container: text("lxc"), docker: true, ..Signs::default() }, Some("container lxc")),
         ];
         for (signs, expected) in table {
             assert_eq!(describe_virtualisation(&signs).as_deref(), expected);
         }
         assert!(has_hypervisor_flag(X86) && !has_hypervisor_flag(ARM));
-        assert_eq!(
-            parse_init_container("A=b\0container=lxc\0C=d\0").as_deref(),
-            Some("lxc")
-        );
+        assert_eq!(parse_init_container("A=b\0container=lxc\0C=d\0").as_deref(), Some("lxc"));
         assert_eq!(parse_init_container("A=container=b\0container=\0"), None);
     }
 
@@ -407,10 +303,7 @@ mod tests {
     fn this_machine_can_be_described() {
         let environment = capture(Some(IpAddr::from([127, 0, 0, 1])));
         assert!(environment.kernel.starts_with("Linux "), "{environment:?}");
-        assert!(
-            environment.cores > 0 && environment.memory_bytes > 1 << 20,
-            "{environment:?}"
-        );
+        assert!(environment.cores > 0 && environment.memory_bytes > 1 << 20, "{environment:?}");
         assert_eq!(environment.nic.map(|nic| nic.name).as_deref(), Some("lo"));
         assert_eq!(capture(None).nic, None);
     }
@@ -419,22 +312,12 @@ mod tests {
     fn the_time_is_utc_in_whole_seconds() {
         let time = now();
         assert_eq!(time.len(), "2026-01-31T23:59:59Z".len(), "{time}");
-        assert!(
-            time.ends_with('Z') && time.parse::<Timestamp>().is_ok(),
-            "{time}"
-        );
+        assert!(time.ends_with('Z') && time.parse::<Timestamp>().is_ok(), "{time}");
     }
 
     #[test]
     fn the_version_names_the_commit() {
-        assert_eq!(
-            version(),
-            format!(
-                "{} ({})",
-                env!("CARGO_PKG_VERSION"),
-                env!("LINERATE_COMMIT")
-            )
-        );
+        assert_eq!(version(), format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("LINERATE_COMMIT")));
     }
 
     proptest! {

@@ -170,19 +170,12 @@ fn check(bytes: &[u8]) -> Result<(), HistogramError> {
     if bytes.len() > ENCODED_BYTES_MAX {
         return Err(HistogramError::TooLong { bytes: bytes.len() });
     }
-    let (header, payload) = bytes
-        .split_at_checked(HEADER_BYTES)
-        .ok_or(HistogramError::Length)?;
+    let (header, payload) = bytes.split_at_checked(HEADER_BYTES).ok_or(HistogramError::Length)?;
     // The decoder allocates by these bounds and this length, so they must be the ones we write.
     if header[..4] != COOKIE.to_be_bytes() || header[8..] != header_bounds() {
         return Err(HistogramError::Format);
     }
-    if u32::try_from(payload.len())
-        .ok()
-        .map(u32::to_be_bytes)
-        .as_ref()
-        .map(|length| &length[..])
-        != Some(&header[4..8])
+    if u32::try_from(payload.len()).ok().map(u32::to_be_bytes).as_ref().map(|length| &length[..]) != Some(&header[4..8])
     {
         return Err(HistogramError::Length);
     }
@@ -252,13 +245,7 @@ mod tests {
     /// A histogram's header before `payload`.
     fn encoded(payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap();
-        [
-            &COOKIE.to_be_bytes()[..],
-            &length.to_be_bytes(),
-            &header_bounds(),
-            payload,
-        ]
-        .concat()
+        [&COOKIE.to_be_bytes()[..], &length.to_be_bytes(), &header_bounds(), payload].concat()
     }
 
     #[test]
@@ -267,10 +254,7 @@ mod tests {
         histogram.record_duration(Duration::MAX);
         assert_eq!(histogram.count(), 2);
         let max_ns = histogram.max_ns() as f64;
-        assert!(
-            (max_ns / LATENCY_NS_MAX as f64 - 1.0).abs() < 0.001,
-            "{max_ns}"
-        );
+        assert!((max_ns / LATENCY_NS_MAX as f64 - 1.0).abs() < 0.001, "{max_ns}");
     }
 
     #[test]
@@ -278,14 +262,7 @@ mod tests {
         let mut histogram = histogram(&[5, 7_000_000]);
         histogram.reset();
         assert_eq!(histogram, LatencyHistogram::new());
-        assert_eq!(
-            (
-                histogram.count(),
-                histogram.max_ns(),
-                histogram.quantile_ns(0.5)
-            ),
-            (0, 0, 0)
-        );
+        assert_eq!((histogram.count(), histogram.max_ns(), histogram.quantile_ns(0.5)), (0, 0, 0));
         let copy = LatencyHistogram::from_base64(&histogram.to_base64().unwrap()).unwrap();
         assert_eq!(copy, histogram);
     }
@@ -310,20 +287,11 @@ mod tests {
         }
         let absurd: [(&str, Vec<u8>); 7] = [
             ("something behind it", [&good[..], &[0]].concat()),
-            (
-                "a length of 4 GiB",
-                [&good[..4], &[0xff; 4], &good[8..]].concat(),
-            ),
-            (
-                "bounds of 2^64",
-                [&good[..24], &[0xff; 8], &good[32..]].concat(),
-            ),
+            ("a length of 4 GiB", [&good[..4], &[0xff; 4], &good[8..]].concat()),
+            ("bounds of 2^64", [&good[..24], &[0xff; 8], &good[32..]].concat()),
             ("a run of 2^63", encoded(&[0xff; 9])),
             ("counts beyond the last", encoded(&[0xff, 0xff, 0x03, 0x02])),
-            (
-                "a sum beyond 2^64",
-                encoded(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff].repeat(9)),
-            ),
+            ("a sum beyond 2^64", encoded(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff].repeat(9))),
             ("half a number", encoded(&[0x80])),
         ];
         for (what, bytes) in absurd {

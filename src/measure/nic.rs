@@ -22,10 +22,7 @@ pub fn capture(local: IpAddr) -> Option<Nic> {
     let sysfs = Path::new("/sys/class/net").join(&name);
     let driver = fs::read_link(sysfs.join("device/driver")).ok();
     let driver = driver.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned()));
-    let offload = |(name, on): (&str, bool)| Offload {
-        name: name.to_owned(),
-        on,
-    };
+    let offload = |(name, on): (&str, bool)| Offload { name: name.to_owned(), on };
     Some(Nic {
         address: local.to_string(),
         driver,
@@ -38,40 +35,23 @@ pub fn capture(local: IpAddr) -> Option<Nic> {
 
 fn interface_of(local: IpAddr) -> Option<String> {
     let interfaces: Vec<InterfaceAddress> = getifaddrs().ok()?.collect();
-    let holds = |interface: &&InterfaceAddress| {
-        interface.address.and_then(|address| ip(&address)) == Some(local)
-    };
+    let holds = |interface: &&InterfaceAddress| interface.address.and_then(|address| ip(&address)) == Some(local);
     // All of 127.0.0.0/8 is at the loopback device, which holds only one address of it.
-    let is_loopback = |interface: &&InterfaceAddress| {
-        local.is_loopback() && interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
-    };
-    let found = interfaces
-        .iter()
-        .find(holds)
-        .or_else(|| interfaces.iter().find(is_loopback))?;
+    let is_loopback =
+        |interface: &&InterfaceAddress| local.is_loopback() && interface.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+    let found = interfaces.iter().find(holds).or_else(|| interfaces.iter().find(is_loopback))?;
     Some(found.interface_name.clone())
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = || {
-        address
-            .as_sockaddr_in()
-            .map(|address| IpAddr::V4(address.ip()))
-    };
-    let v6 = || {
-        address
-            .as_sockaddr_in6()
-            .map(|address| IpAddr::V6(address.ip()))
-    };
+    let v4 = || address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    let v6 = || address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
     v4().or_else(v6)
 }
 
 /// Mbit/s, where the device has a speed: a virtual one says -1, and older kernels print that unsigned.
 fn parse_speed(text: &str) -> Option<u64> {
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|&speed| speed > 0 && speed < u64::from(u32::MAX))
+    text.trim().parse().ok().filter(|&speed| speed > 0 && speed < u64::from(u32::MAX))
 }
 
 #[cfg(test)]

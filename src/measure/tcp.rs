@@ -9,22 +9,11 @@ use crate::sys::tcp_info::TcpInfo;
 ///
 /// A median over an even number of streams is the mean of the middle two, rounded down. All is zero for no stream.
 pub fn summarise(infos: &[(TcpInfo, Duration)], congestion: String) -> TcpSummary {
-    let sum = |field: fn(&TcpInfo) -> u64| {
-        infos
-            .iter()
-            .fold(0_u64, |sum, (info, _)| sum.saturating_add(field(info)))
-    };
-    let median =
-        |field: fn(&TcpInfo) -> u32| median(infos.iter().map(|(info, _)| field(info)).collect());
+    let sum = |field: fn(&TcpInfo) -> u64| infos.iter().fold(0_u64, |sum, (info, _)| sum.saturating_add(field(info)));
+    let median = |field: fn(&TcpInfo) -> u32| median(infos.iter().map(|(info, _)| field(info)).collect());
     // 0 is no sample, not a round trip in no time.
-    let min_rtt_us = infos
-        .iter()
-        .map(|(info, _)| info.min_rtt_us)
-        .filter(|&rtt_us| rtt_us > 0)
-        .min();
-    let age: Duration = infos
-        .iter()
-        .fold(Duration::ZERO, |sum, (_, age)| sum.saturating_add(*age));
+    let min_rtt_us = infos.iter().map(|(info, _)| info.min_rtt_us).filter(|&rtt_us| rtt_us > 0).min();
+    let age: Duration = infos.iter().fold(Duration::ZERO, |sum, (_, age)| sum.saturating_add(*age));
     TcpSummary {
         streams: u32::try_from(infos.len()).unwrap_or(u32::MAX),
         rtt_us: median(|info| info.rtt_us),
@@ -44,10 +33,7 @@ pub fn summarise(infos: &[(TcpInfo, Duration)], congestion: String) -> TcpSummar
 fn median(mut values: Vec<u32>) -> u32 {
     values.sort_unstable();
     let upper = values.get(values.len() / 2).copied().unwrap_or(0);
-    let lower = values
-        .get(values.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(0);
+    let lower = values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0);
     lower.midpoint(upper)
 }
 
@@ -73,10 +59,7 @@ mod tests {
 
     #[test]
     fn counters_are_summed_and_the_rest_is_a_median() {
-        let summary = summarise(
-            &[stream(300, 90), stream(100, 0), stream(200, 80)],
-            "cubic".to_owned(),
-        );
+        let summary = summarise(&[stream(300, 90), stream(100, 0), stream(200, 80)], "cubic".to_owned());
         let expected = TcpSummary {
             streams: 3,
             rtt_us: 200,
@@ -101,13 +84,8 @@ mod tests {
 
     #[test]
     fn a_median_is_in_the_middle() {
-        let table: [(&[u32], u32); 5] = [
-            (&[], 0),
-            (&[7], 7),
-            (&[9, 1], 5),
-            (&[3, 1, 2], 2),
-            (&[u32::MAX; 4], u32::MAX),
-        ];
+        let table: [(&[u32], u32); 5] =
+            [(&[], 0), (&[7], 7), (&[9, 1], 5), (&[3, 1, 2], 2), (&[u32::MAX; 4], u32::MAX)];
         for (values, expected) in table {
             assert_eq!(median(values.to_vec()), expected, "{values:?}");
         }

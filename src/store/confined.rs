@@ -56,7 +56,9 @@ impl Root {
         let (parent, leaf) = self.parent_and_leaf(path, &name)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&parent, leaf, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|error| match error {
-            Errno::EEXIST => StoreError::unfit(&name, "exists already and is not overwritten: name a new file as --sink"),
+            Errno::EEXIST => {
+                StoreError::unfit(&name, "exists already and is not overwritten: name a new file as --sink")
+            }
             error => StoreError::system(&name, "cannot be created", error),
         })?;
         unlinkat(&parent, leaf, UnlinkatFlags::NoRemoveDir)
@@ -64,7 +66,8 @@ impl Root {
         let each = SINK_BYTES_MAX / u64::from(streams.max(1));
         preallocate(&file, each * u64::from(streams), &name)?;
         let file = Arc::new(File::from(file));
-        let sink = |n: u32| FileSink { file: file.clone(), name: name.as_str().into(), base: u64::from(n) * each, len: each };
+        let sink =
+            |n: u32| FileSink { file: file.clone(), name: name.as_str().into(), base: u64::from(n) * each, len: each };
         Ok((0..streams).map(sink).collect())
     }
 
@@ -93,7 +96,8 @@ impl Root {
         if path.len() > PATH_BYTES_MAX || path.contains(&0) {
             return Err(StoreError::unfit(name, "is no possible path"));
         }
-        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_SYMLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
         for _ in 0..RESOLVE_TRIES_MAX {
             match openat2(&self.dir, OsStr::from_bytes(path), how) {

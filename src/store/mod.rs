@@ -31,7 +31,9 @@ pub enum StoreError {
         why: &'static str,
     },
     /// Too short for what is asked.
-    #[error("{name}: holds {len} bytes, which is less than the {needed} that one call moves: choose a larger file or smaller --sizes")]
+    #[error(
+        "{name}: holds {len} bytes, which is less than the {needed} that one call moves: choose a larger file or smaller --sizes"
+    )]
     TooShort {
         /// The file.
         name: String,

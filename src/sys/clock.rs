@@ -9,9 +9,7 @@ pub fn process_cpu_ns() -> u64 {
         return 0;
     };
     let total = usage.user_time() + usage.system_time();
-    u64::try_from(total.num_microseconds())
-        .unwrap_or(0)
-        .saturating_mul(1000)
+    u64::try_from(total.num_microseconds()).unwrap_or(0).saturating_mul(1000)
 }
 
 #[cfg(test)]

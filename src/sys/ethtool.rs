@@ -58,9 +58,7 @@ fn value(sock: BorrowedFd<'_>, interface: InterfaceName, command: u32) -> Option
     let mut value = EthtoolValue { command, data: 0 };
     let mut request = libc::ifreq {
         ifr_name: interface,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru {
-            ifru_data: (&raw mut value).cast(),
-        },
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
     };
     // SAFETY: SIOCETHTOOL reads `request`, a whole `ifreq`, and through its `ifru_data` reads and writes one
     // `ethtool_value`, which is what each of `REQUESTS` takes and what `value` is. Both live past the call, and the
@@ -78,11 +76,7 @@ mod tests {
         // A sandbox may refuse the request; where it is answered, each offload is answered once.
         let offloads = offloads("lo");
         let names: Vec<_> = offloads.iter().map(|&(name, _)| name).collect();
-        let known: Vec<_> = REQUESTS
-            .iter()
-            .map(|&(name, _)| name)
-            .filter(|name| names.contains(name))
-            .collect();
+        let known: Vec<_> = REQUESTS.iter().map(|&(name, _)| name).filter(|name| names.contains(name)).collect();
         assert_eq!(names, known);
     }
 

@@ -67,13 +67,7 @@ pub fn tcp_info(sock: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     // SAFETY: the pointer is to `raw`, which lives past the call and is `length` bytes long; the kernel writes at most
     // that many, and less if it is older. Every bit pattern is a valid `RawTcpInfo`: it holds integers only.
     let result = unsafe {
-        libc::getsockopt(
-            sock.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut raw).cast(),
-            &mut length,
-        )
+        libc::getsockopt(sock.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut raw).cast(), &mut length)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
@@ -153,11 +147,7 @@ const _: () = {
 };
 
 /// The first bitfield of a byte is at its low end on little-endian machines, at its high end on others.
-const APP_LIMITED: u8 = if cfg!(target_endian = "little") {
-    0x01
-} else {
-    0x80
-};
+const APP_LIMITED: u8 = if cfg!(target_endian = "little") { 0x01 } else { 0x80 };
 
 impl From<RawTcpInfo> for TcpInfo {
     fn from(raw: RawTcpInfo) -> Self {
@@ -166,11 +156,7 @@ impl From<RawTcpInfo> for TcpInfo {
             rtt_us: raw.rtt,
             rttvar_us: raw.rttvar,
             // The kernel's minimum begins at the greatest value.
-            min_rtt_us: if raw.min_rtt == u32::MAX {
-                0
-            } else {
-                raw.min_rtt
-            },
+            min_rtt_us: if raw.min_rtt == u32::MAX { 0 } else { raw.min_rtt },
             snd_cwnd_segments: raw.snd_cwnd,
             snd_ssthresh_segments: raw.snd_ssthresh,
             snd_mss_bytes: raw.snd_mss,
@@ -223,14 +209,8 @@ mod tests {
         assert!((10_000..=10_001).contains(&info.bytes_acked), "{info:?}");
         assert_eq!(info.bytes_received, 1);
         assert_eq!(info.notsent_bytes, 0);
-        assert!(
-            info.snd_cwnd_segments > 0 && info.snd_cwnd_segments < 1 << 20,
-            "{info:?}"
-        );
-        assert!(
-            info.snd_mss_bytes >= 536 && info.snd_mss_bytes < 1 << 16,
-            "{info:?}"
-        );
+        assert!(info.snd_cwnd_segments > 0 && info.snd_cwnd_segments < 1 << 20, "{info:?}");
+        assert!(info.snd_mss_bytes >= 536 && info.snd_mss_bytes < 1 << 16, "{info:?}");
         assert!(info.rtt_us > 0 && info.rtt_us < 10_000_000, "{info:?}");
         assert!(info.min_rtt_us < 10_000_000, "{info:?}");
         assert!(info.rwnd_limited_us <= info.busy_time_us, "{info:?}");
@@ -245,11 +225,7 @@ mod tests {
 
     #[test]
     fn no_sample_is_not_the_greatest_round_trip_time() {
-        let raw = RawTcpInfo {
-            min_rtt: u32::MAX,
-            flags: APP_LIMITED,
-            ..RawTcpInfo::default()
-        };
+        let raw = RawTcpInfo { min_rtt: u32::MAX, flags: APP_LIMITED, ..RawTcpInfo::default() };
         let info = TcpInfo::from(raw);
         assert_eq!(info.min_rtt_us, 0);
         assert!(info.delivery_rate_app_limited);

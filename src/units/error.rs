@@ -69,9 +69,7 @@ pub enum UnitError {
         input: String,
     },
     /// A range whose factor gets nowhere.
-    #[error(
-        "the range {input:?} has no usable factor: write a whole number from 2, such as 1KiB..4MiB*2"
-    )]
+    #[error("the range {input:?} has no usable factor: write a whole number from 2, such as 1KiB..4MiB*2")]
     Factor {
         /// What was there.
         input: String,

@@ -22,10 +22,7 @@ impl<'a> Parsed<'a> {
             return Err(UnitError::Empty(quantity));
         }
         if input.starts_with('-') {
-            return Err(UnitError::Negative {
-                quantity,
-                input: input.to_owned(),
-            });
+            return Err(UnitError::Negative { quantity, input: input.to_owned() });
         }
         let (whole, rest) = split_digits(input);
         let (fraction, unit) = match rest.strip_prefix('.') {
@@ -34,19 +31,10 @@ impl<'a> Parsed<'a> {
         };
         let point_without_digit = rest.starts_with('.') && fraction.is_empty();
         if whole.is_empty() || point_without_digit {
-            return Err(UnitError::NotANumber {
-                quantity,
-                input: input.to_owned(),
-            });
+            return Err(UnitError::NotANumber { quantity, input: input.to_owned() });
         }
         let fraction = fraction.trim_end_matches('0');
-        Ok(Parsed {
-            quantity,
-            input,
-            whole,
-            fraction,
-            unit: unit.trim_start(),
-        })
+        Ok(Parsed { quantity, input, whole, fraction, unit: unit.trim_start() })
     }
 
     /// The number times `scale / divisor`, if that is whole.
@@ -68,34 +56,21 @@ impl<'a> Parsed<'a> {
 
     pub(super) fn unknown_unit(&self) -> UnitError {
         let (input, unit) = (self.input.to_owned(), self.unit.to_owned());
-        UnitError::UnknownUnit {
-            quantity: self.quantity,
-            input,
-            unit,
-        }
+        UnitError::UnknownUnit { quantity: self.quantity, input, unit }
     }
 
     fn not_whole(&self) -> UnitError {
-        UnitError::NotWhole {
-            quantity: self.quantity,
-            input: self.input.to_owned(),
-        }
+        UnitError::NotWhole { quantity: self.quantity, input: self.input.to_owned() }
     }
 
     pub(super) fn too_large(&self) -> UnitError {
-        UnitError::TooLarge {
-            quantity: self.quantity,
-            input: self.input.to_owned(),
-        }
+        UnitError::TooLarge { quantity: self.quantity, input: self.input.to_owned() }
     }
 }
 
 /// The leading ASCII digits, and what follows.
 fn split_digits(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 /// `value / 10^digits`, exactly, without trailing zeros.

@@ -20,23 +20,17 @@ impl FromStr for Rate {
         let parsed = Parsed::new(Quantity::Rate, text)?;
         let (scale, divisor) = rate_unit(parsed.unit).ok_or_else(|| parsed.unknown_unit())?;
         let bytes_per_s = parsed.scaled(scale, divisor)?;
-        u64::try_from(bytes_per_s)
-            .map(Rate)
-            .map_err(|_| parsed.too_large())
+        u64::try_from(bytes_per_s).map(Rate).map_err(|_| parsed.too_large())
     }
 }
 
 /// What one of `unit` is in bytes per second, as a fraction.
 fn rate_unit(unit: &str) -> Option<(u128, u128)> {
     let lower = unit.to_ascii_lowercase();
-    let suffix = ["/s", "ps"]
-        .into_iter()
-        .find(|suffix| lower.ends_with(suffix));
+    let suffix = ["/s", "ps"].into_iter().find(|suffix| lower.ends_with(suffix));
     // The suffix is ASCII, so it is as long in both.
     let amount = &unit[..unit.len() - suffix.map_or(0, str::len)];
-    let bits = ["bit", "Bit", "b"]
-        .into_iter()
-        .find_map(|bit| amount.strip_suffix(bit));
+    let bits = ["bit", "Bit", "b"].into_iter().find_map(|bit| amount.strip_suffix(bit));
     let (prefix, divisor) = match (bits, amount.strip_suffix('B'), suffix) {
         (Some(prefix), _, _) => (prefix, 8),
         (None, Some(prefix), Some(_)) => (prefix, 1),
@@ -103,24 +97,9 @@ mod tests {
         for (text, value) in table {
             assert_eq!(rate(text), Ok(value), "{text}");
         }
-        for text in [
-            "",
-            "fast",
-            "-1G",
-            "10GB",
-            "10X",
-            "10Gps",
-            "10G/s",
-            "1",
-            "10Gbit/m",
-            "400000000T",
-            "1µ/s",
-        ] {
+        for text in ["", "fast", "-1G", "10GB", "10X", "10Gps", "10G/s", "1", "10Gbit/m", "400000000T", "1µ/s"] {
             let message = rate(text).unwrap_err().to_string();
-            assert!(
-                message.contains("write a rate such as 10Gbit/s"),
-                "{message}"
-            );
+            assert!(message.contains("write a rate such as 10Gbit/s"), "{message}");
         }
     }
 

@@ -31,9 +31,7 @@ impl FromStr for Bytes {
             _ => return Err(parsed.unknown_unit()),
         };
         let bytes = parsed.scaled(scale, 1)?;
-        u64::try_from(bytes)
-            .map(Bytes)
-            .map_err(|_| parsed.too_large())
+        u64::try_from(bytes).map(Bytes).map_err(|_| parsed.too_large())
     }
 }
 
@@ -109,30 +107,17 @@ mod tests {
         for (text, start) in table {
             let message = bytes(text).unwrap_err().to_string();
             assert!(message.contains(start), "{text}: {message}");
-            assert!(
-                message.ends_with("write a size such as 4096, 4KiB or 1MB"),
-                "{message}"
-            );
+            assert!(message.ends_with("write a size such as 4096, 4KiB or 1MB"), "{message}");
         }
     }
 
     #[test]
     fn sizes_print_in_the_largest_unit_that_divides() {
-        let table = [
-            (0, "0"),
-            (1000, "1000"),
-            (65536, "64KiB"),
-            (1 << 20, "1MiB"),
-            (1536, "1536"),
-            (3 << 40, "3TiB"),
-        ];
+        let table = [(0, "0"), (1000, "1000"), (65536, "64KiB"), (1 << 20, "1MiB"), (1536, "1536"), (3 << 40, "3TiB")];
         for (value, text) in table {
             assert_eq!(Bytes(value).to_string(), text);
         }
-        assert_eq!(
-            format!("{:>6}|{:<6}", Bytes(4096), Bytes(0)),
-            "  4KiB|0     "
-        );
+        assert_eq!(format!("{:>6}|{:<6}", Bytes(4096), Bytes(0)), "  4KiB|0     ");
     }
 
     proptest! {

@@ -30,9 +30,7 @@ pub fn parse_size_list(list: &str) -> Result<Vec<Bytes>, UnitError> {
         }
         // After each item, so that a list without end does not become a set without end.
         if sizes.len() > SIZES_MAX {
-            return Err(UnitError::TooMany {
-                input: list.to_owned(),
-            });
+            return Err(UnitError::TooMany { input: list.to_owned() });
         }
     }
     Ok(sizes.into_iter().collect())
@@ -41,10 +39,7 @@ pub fn parse_size_list(list: &str) -> Result<Vec<Bytes>, UnitError> {
 fn parse_range(item: &str, low: &str, rest: &str) -> Result<Vec<Bytes>, UnitError> {
     let (high, factor) = match rest.split_once('*') {
         None => (rest, Some(RANGE_FACTOR)),
-        Some((high, factor)) => (
-            high,
-            factor.trim().parse().ok().filter(|&factor| factor >= 2),
-        ),
+        Some((high, factor)) => (high, factor.trim().parse().ok().filter(|&factor| factor >= 2)),
     };
     let (low, high) = (parse_listed_size(low)?, parse_listed_size(high)?);
     let input = || item.trim().to_owned();
@@ -62,9 +57,7 @@ fn parse_range(item: &str, low: &str, rest: &str) -> Result<Vec<Bytes>, UnitErro
 fn parse_listed_size(text: &str) -> Result<Bytes, UnitError> {
     let size: Bytes = text.parse()?;
     if !(SIZE_BYTES_MIN..=SIZE_BYTES_MAX).contains(&size.0) {
-        return Err(UnitError::OutOfBounds {
-            input: text.trim().to_owned(),
-        });
+        return Err(UnitError::OutOfBounds { input: text.trim().to_owned() });
     }
     Ok(size)
 }
@@ -107,19 +100,9 @@ mod tests {
             let message = parse_size_list(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");
         }
-        let list = |count: usize| {
-            (1..=count)
-                .map(|size| size.to_string())
-                .collect::<Vec<_>>()
-                .join(",")
-        };
-        assert_eq!(
-            parse_size_list(&list(SIZES_MAX)).map(|sizes| sizes.len()),
-            Ok(SIZES_MAX)
-        );
-        let message = parse_size_list(&list(SIZES_MAX + 1))
-            .unwrap_err()
-            .to_string();
+        let list = |count: usize| (1..=count).map(|size| size.to_string()).collect::<Vec<_>>().join(",");
+        assert_eq!(parse_size_list(&list(SIZES_MAX)).map(|sizes| sizes.len()), Ok(SIZES_MAX));
+        let message = parse_size_list(&list(SIZES_MAX + 1)).unwrap_err().to_string();
         assert!(message.contains("more than 64 sizes"), "{message}");
     }
 

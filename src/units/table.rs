@@ -26,9 +26,7 @@ fn three_figures(value: f64) -> String {
     }
     // The exponent after rounding: 99.96 is shown as 100, not as 100.0.
     let scientific = format!("{value:.2e}");
-    let exponent = scientific
-        .split_once('e')
-        .and_then(|(_, exponent)| exponent.parse::<i32>().ok());
+    let exponent = scientific.split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
     let decimals = (2 - exponent.unwrap_or(0)).clamp(0, 9) as usize;
     format!("{value:.decimals$}")
 }
