@@ -1,1 +1,238 @@
-//! engine
+//! The mio loops: one worker thread = one `Poll` = its streams = its buffers = its counters.
+//!
+//! An [`Engine`] is a set of workers and the way to talk to them. Streams belong to groups, so that several jobs can
+//! share an engine; nothing here knows what a group is for. Per chunk there is no lock, no allocation and no shared
+//! counter: a worker's counters are its own and are read, with the time, by the worker itself when a sample is asked
+//! for.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`flow`] | what a worker drives: the trait and what it may use |
+//! | [`send`], [`receive`], [`exchange`] | the three flows |
+//! | `worker` | the loop of a worker thread |
+//! | [`control`] | a control connection and the transport seam where TLS slots in |
+//! | [`newcomer`] | connections that have not yet said what they are |
+//! | [`dial`] | making many connections at once |
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use mio::net::TcpStream;
+
+use crate::measure::histogram::LatencyHistogram;
+use crate::mover::Fault;
+use crate::proto::message::WorkerSample;
+use crate::sys::tcp_info::TcpInfo;
+
+pub mod control;
+pub mod dial;
+pub mod exchange;
+pub mod flow;
+pub mod newcomer;
+pub mod receive;
+pub mod send;
+mod worker;
+
+use flow::Flow;
+
+/// Most worker threads of one engine.
+pub const WORKERS_MAX: u32 = 256;
+
+/// Number of a set of streams that are sampled and stopped together.
+pub type Group = u64;
+/// Chosen by the caller to tell answers apart.
+pub type Tag = u64;
+
+/// How an engine's workers run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// How many, from 1 to [`WORKERS_MAX`].
+    pub workers: u32,
+    /// CPUs that they are pinned to, round robin; empty for none.
+    pub cpus: Vec<u32>,
+    /// Busy polling: never sleep.
+    pub spin: bool,
+}
+
+/// What an engine says, in the order in which it happened.
+#[derive(Debug)]
+pub enum Event {
+    /// To [`Engine::sample`]: one entry for each worker, each read at its own moment.
+    Sampled {
+        /// As given.
+        tag: Tag,
+        /// Counters and clocks.
+        workers: Vec<WorkerSample>,
+        /// Latencies recorded since the last sample, over all workers.
+        latency: LatencyHistogram,
+    },
+    /// To [`Engine::stop`]: every stream of the group is closed.
+    Stopped {
+        /// As given.
+        tag: Tag,
+        /// TCP_INFO of those that sent, and how long each connection had been driven.
+        infos: Vec<(TcpInfo, Duration)>,
+    },
+    /// A stream came to its end, well or badly. It stays open until its group is stopped.
+    Ended {
+        /// Its group.
+        group: Group,
+        /// Its number in it.
+        stream: u32,
+        /// What went wrong.
+        fault: Option<Fault>,
+    },
+}
+
+enum Command {
+    Shape { buffer_bytes: usize },
+    Add { group: Group, stream: u32, sock: TcpStream, flow: Box<dyn Flow> },
+    Sample { group: Group, tag: Tag },
+    Stop { group: Group, tag: Tag },
+    Shutdown,
+}
+
+enum Answer {
+    Sampled { tag: Tag, sample: WorkerSample, latency: Option<LatencyHistogram> },
+    Stopped { tag: Tag, infos: Vec<(TcpInfo, Duration)> },
+    Ended { group: Group, stream: u32, fault: Option<Fault> },
+}
+
+struct Handle {
+    commands: Sender<Command>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A set of running workers. Dropping it closes all their streams and waits for the threads.
+pub struct Engine {
+    config: Config,
+    handles: Vec<Handle>,
+    answers: Receiver<Answer>,
+    /// Samples that not all workers have given yet.
+    samples: HashMap<Tag, (Vec<WorkerSample>, LatencyHistogram)>,
+    /// Stops that not all workers have confirmed yet: how many did, and what they said.
+    stops: HashMap<Tag, (usize, Vec<(TcpInfo, Duration)>)>,
+}
+
+impl Engine {
+    /// Start the workers. `notify` is woken whenever [`Engine::poll_event`] may have something.
+    pub fn start(config: Config, notify: Arc<Waker>) -> io::Result<Engine> {
+        let (answer, answers) = channel();
+        let epoch = Instant::now();
+        let mut handles = Vec::new();
+        for number in 0..config.workers.clamp(1, WORKERS_MAX) {
+            let (commands, inbox) = channel();
+            let setup = worker::Setup {
+                inbox,
+                answer: answer.clone(),
+                notify: notify.clone(),
+                epoch,
+                cpu: config.cpus.get(number as usize % config.cpus.len().max(1)).copied(),
+                spin: config.spin,
+            };
+            let (waker, thread) = worker::spawn(number, setup)?;
+            handles.push(Handle { commands, waker, thread: Some(thread) });
+        }
+        Ok(Engine { config, handles, answers, samples: HashMap::new(), stops: HashMap::new() })
+    }
+
+    /// As started.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Give every worker a pool of buffers of this size. Only sensible while no stream is active.
+    pub fn shape(&self, buffer_bytes: usize) {
+        self.tell_all(|| Command::Shape { buffer_bytes });
+    }
+
+    /// Give a connection to a worker (round robin by stream number), which drives `flow` on it at once.
+    pub fn add(&self, group: Group, stream: u32, sock: TcpStream, flow: Box<dyn Flow>) {
+        let handle = &self.handles[stream as usize % self.handles.len()];
+        handle.tell(Command::Add { group, stream, sock, flow });
+    }
+
+    /// Ask for the counters of a group; answered by [`Event::Sampled`].
+    pub fn sample(&mut self, group: Group, tag: Tag) {
+        self.samples.insert(tag, (Vec::new(), LatencyHistogram::new()));
+        self.tell_all(|| Command::Sample { group, tag });
+    }
+
+    /// Close all streams of a group, whatever is in flight; answered by [`Event::Stopped`].
+    pub fn stop(&mut self, group: Group, tag: Tag) {
+        self.stops.insert(tag, (0, Vec::new()));
+        self.tell_all(|| Command::Stop { group, tag });
+    }
+
+    /// What happened since the last call.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        while let Ok(answer) = self.answers.try_recv() {
+            if let Some(event) = self.gather(answer) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    /// Put the workers' single answers together.
+    fn gather(&mut self, answer: Answer) -> Option<Event> {
+        let all = self.handles.len();
+        match answer {
+            Answer::Ended { group, stream, fault } => Some(Event::Ended { group, stream, fault }),
+            Answer::Sampled { tag, sample, latency } => {
+                let (workers, merged) = self.samples.get_mut(&tag)?;
+                workers.push(sample);
+                if let Some(latency) = latency {
+                    merged.merge(&latency);
+                }
+                if workers.len() < all {
+                    return None;
+                }
+                let (workers, latency) = self.samples.remove(&tag)?;
+                Some(Event::Sampled { tag, workers, latency })
+            }
+            Answer::Stopped { tag, infos } => {
+                let (count, gathered) = self.stops.get_mut(&tag)?;
+                *count += 1;
+                gathered.extend(infos);
+                if *count < all {
+                    return None;
+                }
+                let (_, infos) = self.stops.remove(&tag)?;
+                Some(Event::Stopped { tag, infos })
+            }
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for handle in &self.handles {
+            handle.tell(command());
+        }
+    }
+}
+
+impl Handle {
+    /// A worker that is gone has told why on the answers' channel; there is nobody left to tell.
+    fn tell(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.tell_all(|| Command::Shutdown);
+        for handle in &mut self.handles {
+            if let Some(thread) = handle.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}

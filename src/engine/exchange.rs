@@ -1,0 +1,110 @@
+//! The request/response flow, either side; the asking side records how long every exchange took.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use super::flow::{Budget, Flow, Progress, Room};
+use crate::measure::histogram::LatencyHistogram;
+use crate::mover::{Fault, Source};
+use crate::proto::message::{Tally, WorkerSample};
+use crate::proto::probe::{Exchange, Side, Step};
+use crate::sys::mapping::FileMapping;
+use crate::sys::socket;
+
+/// Exchanges for as long as it is let.
+pub struct ExchangeFlow {
+    exchange: Exchange,
+    side: Side,
+    /// What is sent, over and over: any bytes will do.
+    payload: std::sync::Arc<FileMapping>,
+    asked_at: Option<Instant>,
+    latency: LatencyHistogram,
+    sent: Tally,
+    received: Tally,
+}
+
+impl ExchangeFlow {
+    /// A flow over an exchange that has not begun. `None` when the source is not resident.
+    pub fn new(exchange: Exchange, side: Side, source: &Source) -> Option<ExchangeFlow> {
+        Some(ExchangeFlow {
+            exchange,
+            side,
+            payload: source.resident.clone()?,
+            asked_at: None,
+            latency: LatencyHistogram::new(),
+            sent: Tally::default(),
+            received: Tally::default(),
+        })
+    }
+}
+
+impl Flow for ExchangeFlow {
+    fn interest(&self) -> mio::Interest {
+        mio::Interest::READABLE | mio::Interest::WRITABLE
+    }
+
+    fn drive(&mut self, sock: BorrowedFd<'_>, room: &mut Room<'_>) -> Result<Progress, Fault> {
+        let mut budget = Budget::new();
+        loop {
+            let step = match self.exchange.step() {
+                Step::Send(left) => self.send(left, sock, room),
+                Step::Receive(left) => self.receive(left, sock, room),
+            };
+            match step {
+                Ok(Some(progress)) => return Ok(progress),
+                Ok(None) if budget.spend(0) => {}
+                Ok(None) => return Ok(Progress::Again),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Blocked),
+                Err(error) => return Err(Fault::Connection(error)),
+            }
+        }
+    }
+
+    fn account(&self, sample: &mut WorkerSample) {
+        sample.sent += self.sent;
+        sample.received += self.received;
+    }
+
+    fn take_latency(&mut self) -> Option<LatencyHistogram> {
+        (self.side == Side::Asking).then(|| std::mem::take(&mut self.latency))
+    }
+
+    fn sends(&self) -> bool {
+        true
+    }
+}
+
+impl ExchangeFlow {
+    fn send(&mut self, left: u64, sock: BorrowedFd<'_>, room: &Room<'_>) -> io::Result<Option<Progress>> {
+        if self.side == Side::Asking && self.exchange.is_between() {
+            self.asked_at = Some(Instant::now());
+        }
+        self.sent.calls += 1;
+        let n = self.payload.send(sock, 0, left.min(self.payload.len() as u64) as usize, 0)? as u64;
+        self.sent.bytes += n;
+        self.exchange.handle_moved(n);
+        // Nothing can have come yet that would not also come with a new edge: sleep without asking in vain.
+        let turned = matches!(self.exchange.step(), Step::Receive(_));
+        Ok((turned && !room.spin && !room.is_closing).then_some(Progress::Blocked))
+    }
+
+    fn receive(&mut self, left: u64, sock: BorrowedFd<'_>, room: &mut Room<'_>) -> io::Result<Option<Progress>> {
+        let mut buffer = room.pool.take().ok_or(io::ErrorKind::OutOfMemory)?;
+        let wanted = left.min(buffer.len() as u64) as usize;
+        self.received.calls += 1;
+        let got = socket::receive(sock, &mut buffer[..wanted]);
+        room.pool.give(buffer);
+        let n = got?;
+        if n == 0 {
+            return Ok(Some(Progress::Finished));
+        }
+        self.received.bytes += n as u64;
+        if self.exchange.handle_moved(n as u64)
+            && let Some(asked_at) = self.asked_at.take()
+        {
+            self.latency.record_duration(asked_at.elapsed());
+        }
+        Ok((n < wanted && !room.spin && !room.is_closing).then_some(Progress::Blocked))
+    }
+}
