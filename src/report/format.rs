@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Longest piece of foreign text that is shown, in characters; the rest becomes `…`.
-const FOREIGN_CHARS_MAX: usize = 200;
+const FOREIGN_CHARS_MAX: usize = 400;
 
 /// Bytes per second as Gbit/s with 3 significant figures, without the unit: `57.9`, `0.123`, `101`.
 pub fn gbit(bytes_per_s: f64) -> String {
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(escape("a\x1b[31m\r\nb"), "a\\u{1b}[31m\\u{d}\\u{a}b");
         assert_eq!(escape("\u{202e}txt"), "\\u{202e}txt");
         assert_eq!(
-            escape(&"x".repeat(300)).chars().count(),
+            escape(&"x".repeat(500)).chars().count(),
             FOREIGN_CHARS_MAX + 1
         );
     }

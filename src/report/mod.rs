@@ -6,10 +6,12 @@
 
 pub mod advice;
 pub mod format;
+pub mod grid;
 pub mod labels;
 #[cfg(test)]
 mod sample;
 pub mod schema;
+pub mod terminal;
 
 use std::fs::File;
 use std::io::{self, Read};
