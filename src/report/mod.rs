@@ -5,6 +5,8 @@
 //! would steer a terminal.
 
 pub mod advice;
+#[cfg(feature = "chart")]
+pub mod chart;
 pub mod format;
 pub mod grid;
 pub mod labels;
