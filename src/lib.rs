@@ -13,7 +13,7 @@
 //! | [`store`] | where bytes live: hot memory, files, the confined root, discarding |
 //! | [`measure`] | histograms, CPU cost, TCP_INFO summaries, the environment of a run |
 //! | [`engine`] | the mio loops: workers, streams, buffer pools, connections |
-//! | [`bench`] | the matrix, its interleaving, the runner and the server of `linerate bench` |
+//! | [`mod@bench`] | the matrix, its interleaving, the runner and the server of `linerate bench` |
 //! | [`report`] | the result file, the terminal tables, the picture |
 //! | [`cli`] | one file per subcommand |
 //!

@@ -6,9 +6,7 @@ use linerate::report::terminal::{Style, render};
 use linerate::report::{read, schema::Document};
 
 fn stored(name: &str) -> Document {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     read(&path).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -33,10 +31,7 @@ fn schema_0_renders_with_intervals_from_its_rounds() {
         " sendfile   7.05      21.3**",
         "Fastest: sendfile at 64KiB, 21.3 Gbit/s [21.1-21.6].",
     ] {
-        assert!(
-            text.lines().any(|found| found == line),
-            "no line `{line}` in:\n{text}"
-        );
+        assert!(text.lines().any(|found| found == line), "no line `{line}` in:\n{text}");
     }
     assert!(!text.contains("CPU s/GiB"));
 }

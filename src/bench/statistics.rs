@@ -29,11 +29,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     let upper = sorted.len() / 2;
     let lower = (sorted.len() - 1) / 2;
     // Halved before they are added: the sum of two large values would overflow.
-    Some(if lower == upper {
-        sorted[upper]
-    } else {
-        sorted[lower] / 2.0 + sorted[upper] / 2.0
-    })
+    Some(if lower == upper { sorted[upper] } else { sorted[lower] / 2.0 + sorted[upper] / 2.0 })
 }
 
 /// The narrowest interval between the k-th smallest and the k-th largest of `values` that covers the median with
@@ -44,11 +40,7 @@ pub fn median_interval(values: &[f64]) -> Option<Interval> {
     let sorted = sorted(values)?;
     let rounds = sorted.len();
     let (rank, coverage) = narrowest(rounds);
-    Some(Interval {
-        low: sorted[rank - 1],
-        high: sorted[rounds - rank],
-        coverage,
-    })
+    Some(Interval { low: sorted[rank - 1], high: sorted[rounds - rank], coverage })
 }
 
 /// Whether the two are not to be ranked: they share a point, or one of them covers nothing.
@@ -95,12 +87,7 @@ struct Tail {
 impl Tail {
     fn new(rounds: usize) -> Self {
         let rounds = rounds as f64;
-        Self {
-            rounds,
-            successes: 0.0,
-            ln_term: -rounds * std::f64::consts::LN_2,
-            sum: 0.0,
-        }
+        Self { rounds, successes: 0.0, ln_term: -rounds * std::f64::consts::LN_2, sum: 0.0 }
     }
 
     /// Adds the next term and says the sum so far.
@@ -148,10 +135,7 @@ mod tests {
     #[test]
     fn one_round_covers_nothing() {
         let interval = median_interval(&[7.0]).unwrap();
-        assert_eq!(
-            (interval.low, interval.high, interval.coverage),
-            (7.0, 7.0, 0.0)
-        );
+        assert_eq!((interval.low, interval.high, interval.coverage), (7.0, 7.0, 0.0));
         assert_eq!(median_interval(&[]), None);
     }
 
@@ -160,10 +144,7 @@ mod tests {
         for (rounds, coverage) in [(2, 0.5), (3, 0.75), (4, 0.875), (5, 0.9375), (6, 0.96875)] {
             let interval = median_interval(&ascending(rounds)).unwrap();
             assert_eq!((interval.low, interval.high), (1.0, rounds as f64));
-            assert!(
-                (interval.coverage - coverage).abs() < 1e-12,
-                "{rounds} rounds: {interval:?}"
-            );
+            assert!((interval.coverage - coverage).abs() < 1e-12, "{rounds} rounds: {interval:?}");
         }
     }
 
@@ -173,28 +154,15 @@ mod tests {
             let interval = median_interval(&ascending(rounds)).unwrap();
             let rank = interval.low as usize;
             assert_eq!(interval.high as usize, rounds + 1 - rank, "symmetric");
-            assert!(
-                (interval.coverage - oracle(rounds, rank)).abs() < 1e-9,
-                "{rounds} rounds"
-            );
-            assert!(
-                interval.coverage >= COVERAGE_MIN - COVERAGE_SLACK,
-                "{rounds} rounds"
-            );
-            assert!(
-                oracle(rounds, rank + 1) < COVERAGE_MIN,
-                "{rounds} rounds could be narrower"
-            );
+            assert!((interval.coverage - oracle(rounds, rank)).abs() < 1e-9, "{rounds} rounds");
+            assert!(interval.coverage >= COVERAGE_MIN - COVERAGE_SLACK, "{rounds} rounds");
+            assert!(oracle(rounds, rank + 1) < COVERAGE_MIN, "{rounds} rounds could be narrower");
         }
     }
 
     #[test]
     fn what_covers_nothing_is_never_ranked() {
-        let of = |low, high, coverage| Interval {
-            low,
-            high,
-            coverage,
-        };
+        let of = |low, high, coverage| Interval { low, high, coverage };
         assert!(overlaps(&of(1.0, 2.0, 0.9), &of(2.0, 3.0, 0.9)));
         assert!(!overlaps(&of(1.0, 2.0, 0.9), &of(2.1, 3.0, 0.9)));
         assert!(overlaps(&of(1.0, 1.0, 0.0), &of(9.0, 9.5, 0.9)));

@@ -12,6 +12,7 @@
 //! | `worker` | the loop of a worker thread |
 //! | [`control`] | a control connection and the transport seam where TLS slots in |
 //! | [`newcomer`] | connections that have not yet said what they are |
+//! | [`options`] | socket options of data streams |
 //! | [`dial`] | making many connections at once |
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ pub mod dial;
 pub mod exchange;
 pub mod flow;
 pub mod newcomer;
+pub mod options;
 pub mod receive;
 pub mod send;
 mod worker;

@@ -28,16 +28,10 @@ pub fn recommend(cells: &[Cell]) -> Recommendation {
             ..Recommendation::default()
         };
     }
-    let as_fast: Vec<Candidate> = candidates[1..]
-        .iter()
-        .filter(|other| fastest.overlaps(other))
-        .copied()
-        .collect();
+    let as_fast: Vec<Candidate> = candidates[1..].iter().filter(|other| fastest.overlaps(other)).copied().collect();
     let cheapest = cheapest(&fastest, &as_fast);
     let mut sentences = vec![fastest_sentence(&fastest, &as_fast, &names)];
-    sentences.extend(
-        cheapest.map(|(cell, least)| cheapest_sentence(cell, least, as_fast.is_empty(), &names)),
-    );
+    sentences.extend(cheapest.map(|(cell, least)| cheapest_sentence(cell, least, as_fast.is_empty(), &names)));
     sentences.extend(plateau_sentence(&fastest, &candidates));
     Recommendation {
         sentences,
@@ -49,11 +43,8 @@ pub fn recommend(cells: &[Cell]) -> Recommendation {
 
 /// The interval of a throughput, in bytes per second. One that a file leaves out is computed from its rounds.
 pub fn interval(throughput: &Throughput) -> Interval {
-    let stored = Interval {
-        low: throughput.low_bytes_per_s,
-        high: throughput.high_bytes_per_s,
-        coverage: throughput.coverage,
-    };
+    let stored =
+        Interval { low: throughput.low_bytes_per_s, high: throughput.high_bytes_per_s, coverage: throughput.coverage };
     if stored.coverage > 0.0 {
         return stored;
     }
@@ -109,16 +100,10 @@ fn candidates(cells: &[Cell]) -> Vec<Candidate<'_>> {
             let throughput = cell.throughput.as_ref()?;
             let median = median(cell)?;
             let interval = interval(throughput);
-            Some(Candidate {
-                index,
-                cell,
-                median,
-                interval,
-            })
+            Some(Candidate { index, cell, median, interval })
         })
         .collect();
-    let was_read =
-        |candidate: &Candidate| !candidate.cell.labels.iter().any(|label| label == NOT_READ);
+    let was_read = |candidate: &Candidate| !candidate.cell.labels.iter().any(|label| label == NOT_READ);
     if candidates.iter().any(was_read) {
         candidates.retain(was_read);
     }
@@ -126,10 +111,7 @@ fn candidates(cells: &[Cell]) -> Vec<Candidate<'_>> {
     candidates
 }
 
-fn cheapest<'a>(
-    fastest: &Candidate<'a>,
-    as_fast: &[Candidate<'a>],
-) -> Option<(Candidate<'a>, f64)> {
+fn cheapest<'a>(fastest: &Candidate<'a>, as_fast: &[Candidate<'a>]) -> Option<(Candidate<'a>, f64)> {
     std::iter::once(fastest)
         .chain(as_fast)
         .filter_map(|candidate| Some((*candidate, cost_of_both_ends(candidate.cell)?)))
@@ -154,25 +136,15 @@ fn fastest_sentence(fastest: &Candidate, as_fast: &[Candidate], names: &Names) -
     );
     if !as_fast.is_empty() {
         let verb = if as_fast.len() == 1 { "is" } else { "are" };
-        sentence += &format!(
-            "; {} {verb} not measurably slower",
-            enumerate(as_fast, names)
-        );
+        sentence += &format!("; {} {verb} not measurably slower", enumerate(as_fast, names));
     }
     sentence + "."
 }
 
 fn enumerate(cells: &[Candidate], names: &Names) -> String {
     // "and 1 other" is no shorter than the name of that one.
-    let named = if cells.len() == NAMED_MAX + 1 {
-        cells.len()
-    } else {
-        NAMED_MAX.min(cells.len())
-    };
-    let mut parts: Vec<String> = cells[..named]
-        .iter()
-        .map(|cell| names.name(cell.cell))
-        .collect();
+    let named = if cells.len() == NAMED_MAX + 1 { cells.len() } else { NAMED_MAX.min(cells.len()) };
+    let mut parts: Vec<String> = cells[..named].iter().map(|cell| names.name(cell.cell)).collect();
     if cells.len() > named {
         parts.push(format!("{} others", cells.len() - named));
     }
@@ -193,25 +165,16 @@ fn cheapest_sentence(cheapest: Candidate, least: f64, alone: bool, names: &Names
 
 /// From which size on all sizes of the fastest method are as fast as its best; `None` for fewer than two.
 fn plateau_sentence(fastest: &Candidate, candidates: &[Candidate]) -> Option<String> {
-    let mut sizes: Vec<&Candidate> = candidates
-        .iter()
-        .filter(|other| fastest.differs_by_size_only(other))
-        .collect();
+    let mut sizes: Vec<&Candidate> = candidates.iter().filter(|other| fastest.differs_by_size_only(other)).collect();
     sizes.sort_by_key(|candidate| candidate.cell.size_bytes);
-    let as_fast = sizes
-        .iter()
-        .rev()
-        .take_while(|other| fastest.overlaps(other))
-        .count();
+    let as_fast = sizes.iter().rev().take_while(|other| fastest.overlaps(other)).count();
     if as_fast < 2 {
         return None;
     }
     let first = sizes.get(sizes.len() - as_fast)?;
     let method = escape(&fastest.cell.method);
     let from = size(first.cell.size_bytes);
-    Some(format!(
-        "With {method}, from {from} up no size differs measurably."
-    ))
+    Some(format!("With {method}, from {from} up no size differs measurably."))
 }
 
 /// What has to be said to tell the cells of this run apart.
@@ -223,11 +186,8 @@ struct Names {
 
 impl Names {
     fn of(candidates: &[Candidate]) -> Self {
-        let differs = |same: &dyn Fn(&Cell, &Cell) -> bool| {
-            candidates
-                .windows(2)
-                .any(|pair| !same(pair[0].cell, pair[1].cell))
-        };
+        let differs =
+            |same: &dyn Fn(&Cell, &Cell) -> bool| candidates.windows(2).any(|pair| !same(pair[0].cell, pair[1].cell));
         Self {
             receive: differs(&|a, b| a.receive == b.receive),
             streams: differs(&|a, b| a.streams == b.streams),
@@ -284,23 +244,14 @@ mod tests {
 
     #[test]
     fn what_clearly_wins_stands_alone() {
-        let cells = [
-            cell("write", 4 * KIB, 5.0, 0.01, 2.0),
-            cell("mmap", 4 * KIB, 9.0, 0.01, 1.0),
-        ];
-        let expected = [
-            "Fastest: mmap at 4KiB, 9.00 Gbit/s [8.91–9.09].",
-            "It takes 1.0 CPU s/GiB of both ends.",
-        ];
+        let cells = [cell("write", 4 * KIB, 5.0, 0.01, 2.0), cell("mmap", 4 * KIB, 9.0, 0.01, 1.0)];
+        let expected = ["Fastest: mmap at 4KiB, 9.00 Gbit/s [8.91–9.09].", "It takes 1.0 CPU s/GiB of both ends."];
         assert_eq!(sentences(&cells), expected);
     }
 
     #[test]
     fn one_round_is_not_ranked() {
-        let cells = [
-            one_round(cell("write", 4 * KIB, 5.0, 0.0, 1.0)),
-            one_round(cell("mmap", 4 * KIB, 9.0, 0.0, 1.0)),
-        ];
+        let cells = [one_round(cell("write", 4 * KIB, 5.0, 0.0, 1.0)), one_round(cell("mmap", 4 * KIB, 9.0, 0.0, 1.0))];
         let advice = recommend(&cells);
         assert_eq!(
             advice.sentences,
@@ -333,20 +284,15 @@ mod tests {
         let mut both = cell("write", 4 * KIB, 9.0, 0.01, 1.0);
         (both.streams, both.direction, both.receive) = (8, "both".into(), "splice".into());
         let cells = [cell("write", 4 * KIB, 5.0, 0.01, 2.0), both];
-        let expected =
-            "Fastest: write at 4KiB to splice over 8 streams (both), 9.00 Gbit/s [8.91–9.09].";
+        let expected = "Fastest: write at 4KiB to splice over 8 streams (both), 9.00 Gbit/s [8.91–9.09].";
         assert_eq!(sentences(&cells)[0], expected);
     }
 
     #[test]
     fn many_equals_are_counted_not_listed() {
-        let cells: Vec<Cell> = (1..=6)
-            .map(|size| cell("write", size * KIB, 9.0, 0.1, 1.0))
-            .collect();
+        let cells: Vec<Cell> = (1..=6).map(|size| cell("write", size * KIB, 9.0, 0.1, 1.0)).collect();
         assert!(
-            sentences(&cells)[0].ends_with(
-                "; write at 2KiB, write at 3KiB and 3 others are not measurably slower."
-            )
+            sentences(&cells)[0].ends_with("; write at 2KiB, write at 3KiB and 3 others are not measurably slower.")
         );
     }
 
@@ -361,10 +307,7 @@ mod tests {
     #[test]
     fn an_unknown_cost_or_a_hostile_name_is_no_harm() {
         let mut cell = cell("wr\x1bite", KIB, 1.0, 0.1, f64::NAN);
-        assert_eq!(
-            sentences(&[cell.clone()]),
-            ["Fastest: wr\\u{1b}ite at 1KiB, 1.00 Gbit/s [0.900–1.10]."]
-        );
+        assert_eq!(sentences(&[cell.clone()]), ["Fastest: wr\\u{1b}ite at 1KiB, 1.00 Gbit/s [0.900–1.10]."]);
         cell.cpu.receiver_s_per_gib = None;
         assert_eq!(recommend(&[cell]).cheapest, None);
     }

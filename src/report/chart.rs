@@ -66,17 +66,9 @@ pub enum ChartError {
 /// The first matrix of the document that has a number, as an SVG document of 800 × 480 pixels.
 pub fn svg(doc: &Document) -> Result<String, ChartError> {
     let grids = Grids::of(&doc.cells);
-    let drawable = |grid: &&Grid| {
-        grid.methods
-            .iter()
-            .any(|method| !Line::of(grid, method).points.is_empty())
-    };
+    let drawable = |grid: &&Grid| grid.methods.iter().any(|method| !Line::of(grid, method).points.is_empty());
     let grid = grids.grids.iter().find(drawable).ok_or(ChartError::Empty)?;
-    let mut lines: Vec<Line> = grid
-        .methods
-        .iter()
-        .map(|method| Line::of(grid, method))
-        .collect();
+    let mut lines: Vec<Line> = grid.methods.iter().map(|method| Line::of(grid, method)).collect();
     lines.retain(|line| !line.points.is_empty());
     let left_out = lines.len().saturating_sub(METHODS_MAX);
     lines.truncate(METHODS_MAX);
@@ -108,11 +100,7 @@ impl Line {
             let gbit = median(cell).filter(|median| *median >= 0.0)? / GBIT;
             let interval = interval(cell.throughput.as_ref()?);
             let end = |end: f64| {
-                if end.is_finite() && end >= 0.0 {
-                    end / GBIT
-                } else {
-                    gbit
-                }
+                if end.is_finite() && end >= 0.0 { end / GBIT } else { gbit }
             };
             Some(Point {
                 log2_size: (*bytes).max(1).ilog2() as f64 + fraction(*bytes),
@@ -121,10 +109,7 @@ impl Line {
                 high: end(interval.high),
             })
         };
-        Self {
-            method: short(method),
-            points: grid.sizes.iter().filter_map(point).collect(),
-        }
+        Self { method: short(method), points: grid.sizes.iter().filter_map(point).collect() }
     }
 }
 
@@ -139,30 +124,18 @@ fn title(doc: &Document, grid: &Grid) -> String {
         "" => String::new(),
         peer => format!(" · {}", short(peer)),
     };
-    format!(
-        "linerate{peer} · {}, {}, taken by {}",
-        short(grid.direction),
-        streams(grid.streams),
-        short(grid.receive)
-    )
+    format!("linerate{peer} · {}, {}, taken by {}", short(grid.direction), streams(grid.streams), short(grid.receive))
 }
 
 fn caption(doc: &Document, grid: &Grid, matrices: usize, methods_left_out: usize) -> String {
     let rounds = grid.all().filter_map(|(_, cell)| cell.throughput.as_ref());
-    let rounds = rounds
-        .map(|throughput| throughput.rounds_bytes_per_s.len())
-        .max()
-        .unwrap_or(0);
+    let rounds = rounds.map(|throughput| throughput.rounds_bytes_per_s.len()).max().unwrap_or(0);
     let mut parts = vec![match rounds {
         0 | 1 => "one round: not ranked".into(),
         rounds => format!("median of {rounds} rounds with its interval"),
     }];
     let mut labels: Vec<String> = Vec::new();
-    for name in grid
-        .all()
-        .flat_map(|(_, cell)| &cell.labels)
-        .map(|name| short(name))
-    {
+    for name in grid.all().flat_map(|(_, cell)| &cell.labels).map(|name| short(name)) {
         if labels.len() < 5 && !labels.contains(&name) {
             labels.push(name);
         }
@@ -180,16 +153,8 @@ fn draw(text: &mut String, title: &str, caption: &str, lines: &[Line]) -> Result
         root.fill(&WHITE)?;
         let (head, below) = root.split_vertically(TITLE_PX);
         let (body, legend) = below.split_vertically(SIZE_PX.1 as i32 - TITLE_PX as i32 - LEGEND_PX);
-        head.draw(&Text::new(
-            title.to_owned(),
-            (24, 16),
-            (FONT, 20).into_font().color(&INK),
-        ))?;
-        head.draw(&Text::new(
-            caption.to_owned(),
-            (24, 44),
-            (FONT, 13).into_font().color(&SUBDUED),
-        ))?;
+        head.draw(&Text::new(title.to_owned(), (24, 16), (FONT, 20).into_font().color(&INK)))?;
+        head.draw(&Text::new(caption.to_owned(), (24, 44), (FONT, 13).into_font().color(&SUBDUED)))?;
         draw_plot(&body, lines)?;
         draw_legend(&legend, lines)?;
         root.present()
@@ -227,22 +192,14 @@ fn draw_plot<'a>(area: &Canvas<'a>, lines: &[Line]) -> Drawn<'a> {
 
 fn draw_line<'a>(chart: &mut Plot<'_, 'a>, index: usize, line: &Line) -> Drawn<'a> {
     let colour = PALETTE[index % PALETTE.len()];
-    let path: Vec<(f64, f64)> = line
-        .points
-        .iter()
-        .map(|point| (point.log2_size, point.gbit))
-        .collect();
+    let path: Vec<(f64, f64)> = line.points.iter().map(|point| (point.log2_size, point.gbit)).collect();
     let area = chart.plotting_area();
     area.draw(&PathElement::new(path, colour.stroke_width(2)))?;
     for point in &line.points {
         let at = |gbit: f64| (point.log2_size, gbit);
-        area.draw(&PathElement::new(
-            vec![at(point.low), at(point.high)],
-            colour.stroke_width(1),
-        ))?;
+        area.draw(&PathElement::new(vec![at(point.low), at(point.high)], colour.stroke_width(1)))?;
         for end in [point.low, point.high] {
-            let cap = EmptyElement::at(at(end))
-                + PathElement::new(vec![(-4, 0), (4, 0)], colour.stroke_width(1));
+            let cap = EmptyElement::at(at(end)) + PathElement::new(vec![(-4, 0), (4, 0)], colour.stroke_width(1));
             area.draw(&cap)?;
         }
         area.draw(&(EmptyElement::at(at(point.gbit)) + marker(index)))?;
@@ -251,24 +208,14 @@ fn draw_line<'a>(chart: &mut Plot<'_, 'a>, index: usize, line: &Line) -> Drawn<'
 }
 
 fn draw_legend<'a>(area: &Canvas<'a>, lines: &[Line]) -> Drawn<'a> {
-    let text = (FONT, 14)
-        .into_font()
-        .color(&INK)
-        .pos(Pos::new(HPos::Left, VPos::Center));
+    let text = (FONT, 14).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
     let each = ((SIZE_PX.0 as i32 - 90) / lines.len().max(1) as i32).min(130);
     for (index, line) in lines.iter().enumerate() {
         let left = 66 + each * index as i32;
         let colour = PALETTE[index % PALETTE.len()];
-        area.draw(&PathElement::new(
-            vec![(left, 16), (left + 26, 16)],
-            colour.stroke_width(2),
-        ))?;
+        area.draw(&PathElement::new(vec![(left, 16), (left + 26, 16)], colour.stroke_width(2)))?;
         area.draw(&(EmptyElement::at((left + 13, 16)) + marker(index)))?;
-        area.draw(&Text::new(
-            line.method.clone(),
-            (left + 32, 16),
-            text.clone(),
-        ))?;
+        area.draw(&Text::new(line.method.clone(), (left + 32, 16), text.clone()))?;
     }
     Ok(())
 }
@@ -277,20 +224,9 @@ fn draw_legend<'a>(area: &Canvas<'a>, lines: &[Line]) -> Drawn<'a> {
 fn marker(index: usize) -> Polygon<(i32, i32)> {
     let colour = PALETTE[index % PALETTE.len()].filled();
     let corners: &[(i32, i32)] = match index % METHODS_MAX {
-        0 => &[
-            (-5, 0),
-            (-4, -3),
-            (-3, -4),
-            (0, -5),
-            (3, -4),
-            (4, -3),
-            (5, 0),
-            (4, 3),
-            (3, 4),
-            (0, 5),
-            (-3, 4),
-            (-4, 3),
-        ],
+        0 => {
+            &[(-5, 0), (-4, -3), (-3, -4), (0, -5), (3, -4), (4, -3), (5, 0), (4, 3), (3, 4), (0, 5), (-3, 4), (-4, 3)]
+        }
         1 => &[(-4, -4), (4, -4), (4, 4), (-4, 4)],
         2 => &[(-5, 4), (0, -5), (5, 4)],
         3 => &[(-6, 0), (0, -6), (6, 0), (0, 6)],
@@ -310,10 +246,7 @@ struct Axis {
 
 impl Axis {
     fn new(range: Range<f64>, ticks: Vec<f64>) -> Self {
-        Self {
-            scale: range.into(),
-            ticks,
-        }
+        Self { scale: range.into(), ticks }
     }
 }
 
@@ -326,11 +259,7 @@ impl Ranged for Axis {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        if hint.weight().allow_light_points() {
-            Vec::new()
-        } else {
-            self.ticks.clone()
-        }
+        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
     }
 
     fn range(&self) -> Range<f64> {
@@ -340,16 +269,9 @@ impl Ranged for Axis {
 
 /// Sizes on a logarithmic axis: those measured are labelled, as long as the labels keep apart.
 fn x_axis(lines: &[Line]) -> Axis {
-    let mut sizes: Vec<f64> = lines
-        .iter()
-        .flat_map(|line| &line.points)
-        .map(|point| point.log2_size)
-        .collect();
+    let mut sizes: Vec<f64> = lines.iter().flat_map(|line| &line.points).map(|point| point.log2_size).collect();
     sizes.sort_by(f64::total_cmp);
-    let (first, last) = (
-        sizes.first().copied().unwrap_or(0.0),
-        sizes.last().copied().unwrap_or(0.0),
-    );
+    let (first, last) = (sizes.first().copied().unwrap_or(0.0), sizes.last().copied().unwrap_or(0.0));
     let apart = (last - first) / SIZE_LABELS_MAX as f64;
     let mut labelled: Vec<f64> = Vec::new();
     for size in sizes {
@@ -363,16 +285,11 @@ fn x_axis(lines: &[Line]) -> Axis {
 
 /// From zero to somewhat above the highest whisker, with round figures at the ticks.
 fn y_axis(lines: &[Line]) -> Axis {
-    let ends = lines
-        .iter()
-        .flat_map(|line| &line.points)
-        .map(|point| point.high.max(point.gbit));
+    let ends = lines.iter().flat_map(|line| &line.points).map(|point| point.high.max(point.gbit));
     let top = ends.fold(0.0, f64::max);
     let top = if top > 0.0 { top * 1.06 } else { 1.0 };
     let step = round_step(top / 8.0);
-    let ticks = (0..=12)
-        .map(|index| f64::from(index) * step)
-        .take_while(|tick| *tick <= top);
+    let ticks = (0..=12).map(|index| f64::from(index) * step).take_while(|tick| *tick <= top);
     Axis::new(0.0..top, ticks.collect())
 }
 
@@ -380,10 +297,7 @@ fn y_axis(lines: &[Line]) -> Axis {
 fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
-    steps
-        .into_iter()
-        .find(|step| *step >= least)
-        .unwrap_or(least)
+    steps.into_iter().find(|step| *step >= least).unwrap_or(least)
 }
 
 fn tick(gbit: f64) -> String {
@@ -423,8 +337,7 @@ mod tests {
     #[test]
     fn says_that_there_are_more_matrices() {
         let mut doc = document();
-        doc.cells
-            .push(not_read(cell("write", 1 << 20, 9.0, 0.1, 1.0)));
+        doc.cells.push(not_read(cell("write", 1 << 20, 9.0, 0.1, 1.0)));
         assert!(svg(&doc).unwrap().contains("one of 2 matrices of the run"));
     }
 
@@ -437,15 +350,7 @@ mod tests {
 
     #[test]
     fn hostile_figures_and_names_are_drawn_or_left_out() {
-        for rate in [
-            f64::NAN,
-            f64::INFINITY,
-            f64::MAX,
-            f64::MIN_POSITIVE,
-            0.0,
-            -1.0,
-            1.0,
-        ] {
+        for rate in [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN_POSITIVE, 0.0, -1.0, 1.0] {
             let mut doc = document();
             for cell in &mut doc.cells {
                 cell.method = "</text><script>\x1b".into();
@@ -463,13 +368,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round() {
-        assert_eq!(
-            [0.3, 1.0, 11.5, 40.0].map(round_step),
-            [0.5, 1.0, 20.0, 50.0]
-        );
-        assert_eq!(
-            [0.0, 0.1 + 0.2, 60.0, 1e9].map(tick),
-            ["0", "0.3", "60", "1e9"]
-        );
+        assert_eq!([0.3, 1.0, 11.5, 40.0].map(round_step), [0.5, 1.0, 20.0, 50.0]);
+        assert_eq!([0.0, 0.1 + 0.2, 60.0, 1e9].map(tick), ["0", "0.3", "60", "1e9"]);
     }
 }

@@ -34,11 +34,7 @@ pub fn ns(ns: u64) -> String {
         999_500..999_500_000 => ("ms", 1e6),
         _ => ("s", 1e9),
     };
-    let figure = if ns < 1_000 {
-        ns.to_string()
-    } else {
-        significant(ns as f64 / divisor, 3)
-    };
+    let figure = if ns < 1_000 { ns.to_string() } else { significant(ns as f64 / divisor, 3) };
     format!("{figure} {unit}")
 }
 
@@ -81,11 +77,7 @@ fn significant(value: f64, figures: usize) -> String {
         return "0".into();
     }
     let rounded = format!("{value:.*e}", figures.saturating_sub(1));
-    let exponent: i64 = rounded
-        .rsplit('e')
-        .next()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
+    let exponent: i64 = rounded.rsplit('e').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     if exponent.abs() > 15 {
         return rounded;
     }
@@ -118,29 +110,14 @@ mod tests {
     #[test]
     fn sizes_are_exact() {
         let sizes = [0, 1, 1000, 1024, 1536, 65536, 1 << 20, 3 << 30, u64::MAX].map(size);
-        let shown = [
-            "0B",
-            "1B",
-            "1000B",
-            "1KiB",
-            "1536B",
-            "64KiB",
-            "1MiB",
-            "3GiB",
-            "18446744073709551615B",
-        ];
+        let shown = ["0B", "1B", "1000B", "1KiB", "1536B", "64KiB", "1MiB", "3GiB", "18446744073709551615B"];
         assert_eq!(sizes, shown);
     }
 
     #[test]
     fn times_take_the_unit_that_fits() {
         let times = [0, 850, 61_234, 999_499, 999_600, 2_500_000, 1_500_000_000].map(ns);
-        assert_eq!(
-            times,
-            [
-                "0 ns", "850 ns", "61.2 µs", "999 µs", "1.00 ms", "2.50 ms", "1.50 s"
-            ]
-        );
+        assert_eq!(times, ["0 ns", "850 ns", "61.2 µs", "999 µs", "1.00 ms", "2.50 ms", "1.50 s"]);
     }
 
     #[test]
@@ -148,9 +125,6 @@ mod tests {
         assert_eq!(escape("eth0 µ"), "eth0 µ");
         assert_eq!(escape("a\x1b[31m\r\nb"), "a\\u{1b}[31m\\u{d}\\u{a}b");
         assert_eq!(escape("\u{202e}txt"), "\\u{202e}txt");
-        assert_eq!(
-            escape(&"x".repeat(500)).chars().count(),
-            FOREIGN_CHARS_MAX + 1
-        );
+        assert_eq!(escape(&"x".repeat(500)).chars().count(), FOREIGN_CHARS_MAX + 1);
     }
 }

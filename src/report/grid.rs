@@ -76,9 +76,7 @@ impl<'a> Grid<'a> {
 
     /// The cells of one size, from the first row to the last.
     pub fn column(&self, size_bytes: u64) -> impl Iterator<Item = (usize, &'a Cell)> {
-        self.methods
-            .iter()
-            .filter_map(move |method| self.cell(method, size_bytes))
+        self.methods.iter().filter_map(move |method| self.cell(method, size_bytes))
     }
 
     /// All its cells, column by column.
@@ -98,15 +96,12 @@ impl<'a> Grid<'a> {
     }
 
     fn takes(&self, cell: &Cell) -> bool {
-        self.streams == cell.streams
-            && self.receive == cell.receive
-            && self.direction == cell.direction
+        self.streams == cell.streams && self.receive == cell.receive && self.direction == cell.direction
     }
 
     fn place(&mut self, index: usize, cell: &'a Cell) -> bool {
         let key = (cell.method.as_str(), cell.size_bytes);
-        let fits = has_room(&mut self.methods, key.0, METHODS_MAX)
-            && has_room(&mut self.sizes, key.1, SIZES_MAX);
+        let fits = has_room(&mut self.methods, key.0, METHODS_MAX) && has_room(&mut self.sizes, key.1, SIZES_MAX);
         if !fits || self.cells.contains_key(&key) {
             return false;
         }
@@ -141,19 +136,14 @@ mod tests {
         let grid = &arranged.grids[0];
         assert_eq!(grid.methods, ["write", "sendfile", "splice"]);
         assert_eq!(grid.sizes, [4 << 10, 64 << 10, 256 << 10]);
-        assert_eq!(
-            grid.cell("sendfile", 4 << 10).map(|(index, _)| index),
-            Some(3)
-        );
+        assert_eq!(grid.cell("sendfile", 4 << 10).map(|(index, _)| index), Some(3));
         assert_eq!(grid.column(4 << 10).count(), 3);
         assert_eq!(arranged.grids[1].receive, "trunc");
     }
 
     #[test]
     fn a_document_of_endless_rows_and_columns_is_bounded() {
-        let mut cells: Vec<Cell> = (0..200)
-            .map(|size| cell("write", size, 1.0, 0.1, 1.0))
-            .collect();
+        let mut cells: Vec<Cell> = (0..200).map(|size| cell("write", size, 1.0, 0.1, 1.0)).collect();
         cells.extend((0..50).map(|number| cell(&format!("m{number}"), 0, 1.0, 0.1, 1.0)));
         cells.push(cell("write", 0, 1.0, 0.1, 1.0));
         let arranged = Grids::of(&cells);

@@ -28,31 +28,16 @@ pub struct Label {
 
 /// Every label, in the order in which they are explained.
 pub const LABELS: [Label; 7] = [
-    label(
-        LOOPBACK,
-        "both ends share this machine: no network device is measured, and both ends use its CPU",
-    ),
-    label(
-        HOT_SOURCE,
-        "the bytes came from a small memory region that stays in the CPU's cache: a real file is slower",
-    ),
+    label(LOOPBACK, "both ends share this machine: no network device is measured, and both ends use its CPU"),
+    label(HOT_SOURCE, "the bytes came from a small memory region that stays in the CPU's cache: a real file is slower"),
     label(COPIED, "MSG_ZEROCOPY fell back to copying in the kernel"),
-    label(
-        NOT_READ,
-        "the receiver never looked at the bytes (MSG_TRUNC, or splice to /dev/null)",
-    ),
+    label(NOT_READ, "the receiver never looked at the bytes (MSG_TRUNC, or splice to /dev/null)"),
     label(
         APP_LIMITED,
         "the sender's own program, not the network, left the connection idle for more than a tenth of the time",
     ),
-    label(
-        SHARED,
-        "the server was busy with other clients at the same time",
-    ),
-    label(
-        FEW_ROUNDS,
-        "fewer than 5 rounds were measured: the intervals are weak",
-    ),
+    label(SHARED, "the server was busy with other clients at the same time"),
+    label(FEW_ROUNDS, "fewer than 5 rounds were measured: the intervals are weak"),
 ];
 
 /// The label of that name; `None` for one that this program does not know.

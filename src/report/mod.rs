@@ -103,14 +103,9 @@ struct Tag {
 }
 
 fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReportError> {
-    let failed = |source| ReportError::Read {
-        path: path.into(),
-        source,
-    };
+    let failed = |source| ReportError::Read { path: path.into(), source };
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
+    File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > bytes_max {
         return Err(ReportError::TooLarge { path: path.into() });
     }
@@ -129,19 +124,13 @@ fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T, Repo
 }
 
 fn check_schema(path: &Path, schema: &str) -> Result<(), ReportError> {
-    let version = schema
-        .strip_prefix(SCHEMA_FAMILY)
-        .and_then(|version| version.parse::<u32>().ok());
+    let version = schema.strip_prefix(SCHEMA_FAMILY).and_then(|version| version.parse::<u32>().ok());
     match version {
         Some(0..=SCHEMA_VERSION_MAX) => Ok(()),
-        Some(version) => Err(ReportError::Newer {
-            path: path.into(),
-            version,
-        }),
-        None => Err(ReportError::NotAResult {
-            path: path.into(),
-            detail: format!("its schema is `{}`", escape(schema)),
-        }),
+        Some(version) => Err(ReportError::Newer { path: path.into(), version }),
+        None => {
+            Err(ReportError::NotAResult { path: path.into(), detail: format!("its schema is `{}`", escape(schema)) })
+        }
     }
 }
 
@@ -167,9 +156,7 @@ mod tests {
     fn what_was_written_reads_back() {
         let document = sample::document();
         let text = to_json(&document).unwrap();
-        assert!(
-            text.starts_with("{\n  \"schema\": \"linerate.bench/1\",\n") && text.ends_with("}\n")
-        );
+        assert!(text.starts_with("{\n  \"schema\": \"linerate.bench/1\",\n") && text.ends_with("}\n"));
         let again = read_text(&text).unwrap();
         assert_eq!(again.settings, document.settings);
         assert_eq!(again.environment, document.environment);
@@ -186,26 +173,11 @@ mod tests {
     #[test]
     fn says_what_is_wrong_with_a_file() {
         for (text, expected) in [
-            (
-                "",
-                "run.json is not JSON, or cut off: EOF while parsing a value at line 1 column 0",
-            ),
-            (
-                "\x7fELF",
-                "run.json is not JSON, or cut off: expected value at line 1 column 1",
-            ),
-            (
-                "{}",
-                "run.json is not a linerate result: missing field `schema` at line 1 column 2",
-            ),
-            (
-                r#"{"schema":"iperf3"}"#,
-                "run.json is not a linerate result: its schema is `iperf3`",
-            ),
-            (
-                r#"{"schema":"\u001b[2J"}"#,
-                "run.json is not a linerate result: its schema is `\\u{1b}[2J`",
-            ),
+            ("", "run.json is not JSON, or cut off: EOF while parsing a value at line 1 column 0"),
+            ("\x7fELF", "run.json is not JSON, or cut off: expected value at line 1 column 1"),
+            ("{}", "run.json is not a linerate result: missing field `schema` at line 1 column 2"),
+            (r#"{"schema":"iperf3"}"#, "run.json is not a linerate result: its schema is `iperf3`"),
+            (r#"{"schema":"\u001b[2J"}"#, "run.json is not a linerate result: its schema is `\\u{1b}[2J`"),
             (
                 r#"{"schema":"linerate.bench/2"}"#,
                 "run.json: linerate.bench/2 is newer than this program reads; use a newer linerate",
@@ -221,13 +193,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = read(Path::new("no/such\nrun.json"))
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            error,
-            "cannot read no/such\\u{a}run.json: No such file or directory (os error 2)"
-        );
+        let error = read(Path::new("no/such\nrun.json")).unwrap_err().to_string();
+        assert_eq!(error, "cannot read no/such\\u{a}run.json: No such file or directory (os error 2)");
     }
 
     #[test]
@@ -236,9 +203,6 @@ mod tests {
         let path = folder.path().join("run.json");
         std::fs::write(&path, "123456").unwrap();
         assert!(read_bounded(&path, 6).is_ok());
-        assert!(matches!(
-            read_bounded(&path, 5),
-            Err(ReportError::TooLarge { .. })
-        ));
+        assert!(matches!(read_bounded(&path, 5), Err(ReportError::TooLarge { .. })));
     }
 }

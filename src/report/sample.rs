@@ -1,27 +1,21 @@
 //! Documents for tests: small, of round figures, like those of a run.
 
 use super::labels::{FEW_ROUNDS, HOT_SOURCE, LOOPBACK, NOT_READ};
-use super::schema::{
-    Cell, Cpu, Document, Ends, Environment, Latency, SCHEMA, Settings, TcpSummary, Throughput,
-};
+use super::schema::{Cell, Cpu, Document, Ends, Environment, Latency, SCHEMA, Settings, TcpSummary, Throughput};
 use crate::proto::facts::Nic;
 
 /// Two methods × three sizes of one send stream, one method that the kernel lacks, and a latency row: all
 /// intervals of five rounds, `sendfile` at 256KiB fastest.
 pub fn document() -> Document {
     let mut cells = Vec::new();
-    for (method, gbit, cost) in [
-        ("write", [5.12, 33.0, 56.5], [1.9, 0.62, 0.4]),
-        ("sendfile", [6.3, 57.0, 57.9], [1.5, 0.21, 0.25]),
-    ] {
+    for (method, gbit, cost) in
+        [("write", [5.12, 33.0, 56.5], [1.9, 0.62, 0.4]), ("sendfile", [6.3, 57.0, 57.9], [1.5, 0.21, 0.25])]
+    {
         for (index, size) in [4 << 10, 64 << 10, 256 << 10].into_iter().enumerate() {
             cells.push(cell(method, size, gbit[index], 0.03, cost[index]));
         }
     }
-    cells.extend(
-        [4 << 10, 64 << 10, 256 << 10]
-            .map(|size| unavailable("splice", size, "this kernel has no splice")),
-    );
+    cells.extend([4 << 10, 64 << 10, 256 << 10].map(|size| unavailable("splice", size, "this kernel has no splice")));
     let recommendation = super::advice::recommend(&cells);
     Document {
         schema: SCHEMA.into(),
@@ -31,10 +25,7 @@ pub fn document() -> Document {
         started_at: "2026-11-02T10:00:00Z".into(),
         elapsed_s: 61.4,
         complete: true,
-        environment: Ends {
-            client: environment("alpha", None),
-            server: environment("beta", Some(nic())),
-        },
+        environment: Ends { client: environment("alpha", None), server: environment("beta", Some(nic())) },
         settings: settings(),
         cells,
         latency: vec![latency(1 << 10)],
@@ -45,13 +36,7 @@ pub fn document() -> Document {
 /// A cell of five rounds around `gbit` Gbit/s with an interval of ± `spread`, both ends together `cost` CPU s/GiB.
 pub fn cell(method: &str, size_bytes: u64, gbit: f64, spread: f64, cost: f64) -> Cell {
     let rate = gbit * 1.25e8;
-    let rounds = [
-        1.0,
-        1.0 - spread,
-        1.0 + spread,
-        1.0 - spread / 2.0,
-        1.0 + spread / 2.0,
-    ];
+    let rounds = [1.0, 1.0 - spread, 1.0 + spread, 1.0 - spread / 2.0, 1.0 + spread / 2.0];
     Cell {
         throughput: Some(Throughput {
             median_bytes_per_s: rate,
@@ -60,11 +45,7 @@ pub fn cell(method: &str, size_bytes: u64, gbit: f64, spread: f64, cost: f64) ->
             coverage: 0.9375,
             rounds_bytes_per_s: rounds.map(|share| share * rate).into(),
         }),
-        cpu: Cpu {
-            sender_s_per_gib: Some(cost * 0.75),
-            receiver_s_per_gib: Some(cost * 0.25),
-            ..Cpu::default()
-        },
+        cpu: Cpu { sender_s_per_gib: Some(cost * 0.75), receiver_s_per_gib: Some(cost * 0.25), ..Cpu::default() },
         tcp: Some(tcp()),
         unavailable: None,
         ..unavailable(method, size_bytes, "")
@@ -173,10 +154,5 @@ fn environment(host: &str, nic: Option<Nic>) -> Environment {
 }
 
 fn nic() -> Nic {
-    Nic {
-        name: "eth0".into(),
-        speed_mbit_per_s: Some(25_000),
-        mtu_bytes: Some(1500),
-        ..Nic::default()
-    }
+    Nic { name: "eth0".into(), speed_mbit_per_s: Some(25_000), mtu_bytes: Some(1500), ..Nic::default() }
 }

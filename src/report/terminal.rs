@@ -33,20 +33,12 @@ pub struct Style {
 impl Style {
     /// What every terminal and file can show: no colour, ASCII only, 100 characters.
     pub fn plain() -> Self {
-        Self {
-            colour: false,
-            unicode: false,
-            width: WIDTH_DEFAULT,
-        }
+        Self { colour: false, unicode: false, width: WIDTH_DEFAULT }
     }
 
     /// What this terminal can show, from its environment (`NO_COLOR`, `TERM`, the locale) and its width in
     /// characters where that is known.
-    pub fn detect(
-        is_tty: bool,
-        env: impl Fn(&str) -> Option<String>,
-        width: Option<usize>,
-    ) -> Self {
+    pub fn detect(is_tty: bool, env: impl Fn(&str) -> Option<String>, width: Option<usize>) -> Self {
         let set = |name: &str| env(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").as_deref() == Some("dumb");
         // The first of these that is set decides, as in setlocale(3).
@@ -73,11 +65,8 @@ pub fn render(doc: &Document, style: &Style) -> String {
     sections.push(notes::labels(doc, style));
     sections.push(notes::tcp(&doc.cells, &advised, style));
     sections.push(notes::sentences(&advised, style));
-    let text: Vec<String> = sections
-        .into_iter()
-        .filter(|lines| !lines.is_empty())
-        .map(|lines| lines.join("\n") + "\n")
-        .collect();
+    let text: Vec<String> =
+        sections.into_iter().filter(|lines| !lines.is_empty()).map(|lines| lines.join("\n") + "\n").collect();
     charset(text.join("\n"), style)
 }
 
@@ -103,10 +92,7 @@ fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> Vec<String> {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect()
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// `text` in lines of at most the style's width, each after the first indented by `indent` spaces. A word longer
@@ -127,10 +113,7 @@ fn wrap(text: &str, indent: usize, style: &Style) -> Vec<String> {
         }
     }
     lines.push(line);
-    lines
-        .iter()
-        .map(|line| line.trim_end().to_owned())
-        .collect()
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn bold(text: &str, style: &Style) -> String {
@@ -150,11 +133,7 @@ fn warning(text: &str, style: &Style) -> String {
 }
 
 fn paint(code: &str, text: &str, style: &Style) -> String {
-    if style.colour {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
-    }
+    if style.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// The text in the characters that the terminal has. What stands in tables keeps its width.

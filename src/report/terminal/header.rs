@@ -39,33 +39,21 @@ fn title(settings: &Settings, style: &Style) -> String {
 }
 
 fn per_cell(settings: &Settings) -> String {
-    if settings.bytes_per_cell > 0 {
-        size(settings.bytes_per_cell)
-    } else {
-        ns(settings.duration_ns)
-    }
+    if settings.bytes_per_cell > 0 { size(settings.bytes_per_cell) } else { ns(settings.duration_ns) }
 }
 
 fn incomplete(settings: &Settings, style: &Style) -> String {
     let (measured, rounds) = (settings.rounds_measured, settings.rounds);
-    let text = format!(
-        "!! INCOMPLETE: the run ended early, {measured} of {rounds} rounds were finished !!"
-    );
+    let text = format!("!! INCOMPLETE: the run ended early, {measured} of {rounds} rounds were finished !!");
     warning(&text, style)
 }
 
 fn end(role: &str, environment: &Environment) -> String {
-    let mut parts = vec![
-        escape(&environment.kernel),
-        format!("{} × {}", escape(&environment.cpu_model), environment.cores),
-    ];
+    let mut parts =
+        vec![escape(&environment.kernel), format!("{} × {}", escape(&environment.cpu_model), environment.cores)];
     parts.extend(environment.virtualisation.as_deref().map(escape));
     parts.extend(environment.nic.as_ref().map(nic));
-    format!(
-        "{role}  {}: {}",
-        escape(&environment.host),
-        parts.join(", ")
-    )
+    format!("{role}  {}: {}", escape(&environment.host), parts.join(", "))
 }
 
 fn nic(nic: &Nic) -> String {
@@ -105,10 +93,7 @@ fn data(settings: &Settings) -> String {
 /// What the user asked for beyond the defaults.
 fn options(settings: &Settings) -> Option<String> {
     let mut parts = Vec::new();
-    for (role, cpus) in [
-        ("client", &settings.client_cpus),
-        ("server", &settings.server_cpus),
-    ] {
+    for (role, cpus) in [("client", &settings.client_cpus), ("server", &settings.server_cpus)] {
         if !cpus.is_empty() {
             parts.push(format!("{role} pinned to CPU {}", list(cpus)));
         }
@@ -116,28 +101,14 @@ fn options(settings: &Settings) -> Option<String> {
     if settings.spin {
         parts.push("busy polling".into());
     }
-    parts.extend(
-        settings
-            .socket_options
-            .iter()
-            .take(CPUS_NAMED_MAX)
-            .map(|option| escape(option)),
-    );
+    parts.extend(settings.socket_options.iter().take(CPUS_NAMED_MAX).map(|option| escape(option)));
     (!parts.is_empty()).then(|| format!("with    {}", parts.join(", ")))
 }
 
 fn list(cpus: &[u32]) -> String {
-    let named: Vec<String> = cpus
-        .iter()
-        .take(CPUS_NAMED_MAX)
-        .map(u32::to_string)
-        .collect();
+    let named: Vec<String> = cpus.iter().take(CPUS_NAMED_MAX).map(u32::to_string).collect();
     let more = cpus.len().saturating_sub(CPUS_NAMED_MAX);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     named.join(" ") + &more
 }
 
@@ -146,12 +117,8 @@ fn program(doc: &Document) -> String {
         "" => String::new(),
         commit => format!(" ({})", escape(commit)),
     };
-    let mut line = format!(
-        "run     {}, seed {}, linerate {}{commit}",
-        escape(&doc.started_at),
-        doc.seed,
-        escape(&doc.version)
-    );
+    let mut line =
+        format!("run     {}, seed {}, linerate {}{commit}", escape(&doc.started_at), doc.seed, escape(&doc.version));
     if doc.elapsed_s.is_finite() && doc.elapsed_s > 0.0 {
         line += &format!(", took {:.0} s", doc.elapsed_s);
     }
@@ -159,9 +126,5 @@ fn program(doc: &Document) -> String {
 }
 
 fn or_unknown(parts: Vec<String>) -> String {
-    if parts.is_empty() {
-        "settings not recorded".into()
-    } else {
-        parts.join(", ")
-    }
+    if parts.is_empty() { "settings not recorded".into() } else { parts.join(", ") }
 }

@@ -14,38 +14,22 @@ pub(super) fn lines(rows: &[Latency], style: &Style) -> Vec<String> {
     if rows.is_empty() {
         return Vec::new();
     }
-    let head = [
-        "request", "p50", "p90", "p99", "p99.9", "max", "count", "mode",
-    ];
+    let head = ["request", "p50", "p90", "p99", "p99.9", "max", "count", "mode"];
     let mut lines = vec![bold(&title(rows), style)];
     let cells = rows.iter().take(ROWS_MAX).map(row).collect();
     lines.extend(table(head.map(str::to_owned).to_vec(), cells));
     if rows.len() > ROWS_MAX {
-        lines.push(format!(
-            "{} more rows are in the file but not shown",
-            rows.len() - ROWS_MAX
-        ));
+        lines.push(format!("{} more rows are in the file but not shown", rows.len() - ROWS_MAX));
     }
-    let reasons: BTreeSet<&str> = rows
-        .iter()
-        .take(ROWS_MAX)
-        .filter_map(|row| row.unavailable.as_deref())
-        .collect();
-    lines.extend(
-        reasons
-            .iter()
-            .flat_map(|reason| wrap(&format!("–  {}", escape(reason)), 3, style)),
-    );
+    let reasons: BTreeSet<&str> = rows.iter().take(ROWS_MAX).filter_map(|row| row.unavailable.as_deref()).collect();
+    lines.extend(reasons.iter().flat_map(|reason| wrap(&format!("–  {}", escape(reason)), 3, style)));
     lines
 }
 
 fn title(rows: &[Latency]) -> String {
     let reply = rows.first().map_or(0, |row| row.reply_bytes);
     if reply > 0 && rows.iter().all(|row| row.reply_bytes == reply) {
-        format!(
-            "Latency · round trip of a request until its reply of {} is back",
-            size(reply)
-        )
+        format!("Latency · round trip of a request until its reply of {} is back", size(reply))
     } else {
         "Latency · round trip of a request until its reply is back".into()
     }

@@ -26,14 +26,9 @@ pub(super) fn labels(doc: &Document, style: &Style) -> Vec<String> {
         }
     }
     let explained = LABELS.iter().zip(known).filter(|(_, occurs)| *occurs);
-    let mut lines: Vec<String> = explained
-        .flat_map(|(label, _)| wrap(&format!("{}: {}", label.name, label.explanation), 2, style))
-        .collect();
-    lines.extend(
-        unknown
-            .iter()
-            .map(|name| format!("{}: not known to this version", escape(name))),
-    );
+    let mut lines: Vec<String> =
+        explained.flat_map(|(label, _)| wrap(&format!("{}: {}", label.name, label.explanation), 2, style)).collect();
+    lines.extend(unknown.iter().map(|name| format!("{}: not known to this version", escape(name))));
     lines
 }
 
@@ -43,11 +38,7 @@ pub(super) fn tcp(cells: &[Cell], advised: &Recommendation, style: &Style) -> Ve
     let limits = fastest.and_then(|cell| Some((cell, limits(cell.tcp.as_ref()?))));
     let mut parts = Vec::new();
     if let Some((cell, limits)) = limits.filter(|(_, limits)| !limits.is_empty()) {
-        parts.push(format!(
-            "{} was held back {}",
-            name(cell),
-            limits.join(" and ")
-        ));
+        parts.push(format!("{} was held back {}", name(cell), limits.join(" and ")));
     }
     parts.extend(retransmits(cells));
     if parts.is_empty() {
@@ -65,19 +56,13 @@ pub(super) fn sentences(advised: &Recommendation, style: &Style) -> Vec<String> 
 
 fn limits(tcp: &TcpSummary) -> Vec<String> {
     let share = |part_us: u64| part_us as f64 / tcp.busy_us.max(1) as f64;
-    [
-        (tcp.rwnd_limited_us, "the receiver's window"),
-        (tcp.sndbuf_limited_us, "the send buffer"),
-    ]
-    .into_iter()
-    .filter(|(part_us, _)| share(*part_us) >= LIMIT_SHARE)
-    .map(|(part_us, what)| {
-        format!(
-            "by {what} for {} of the time with data in flight",
-            percent(share(part_us).min(1.0))
-        )
-    })
-    .collect()
+    [(tcp.rwnd_limited_us, "the receiver's window"), (tcp.sndbuf_limited_us, "the send buffer")]
+        .into_iter()
+        .filter(|(part_us, _)| share(*part_us) >= LIMIT_SHARE)
+        .map(|(part_us, what)| {
+            format!("by {what} for {} of the time with data in flight", percent(share(part_us).min(1.0)))
+        })
+        .collect()
 }
 
 fn retransmits(cells: &[Cell]) -> Option<String> {
@@ -90,11 +75,7 @@ fn retransmits(cells: &[Cell]) -> Option<String> {
     });
     let most = most?;
     let cells = if affected == 1 { "cell" } else { "cells" };
-    Some(format!(
-        "segments were sent again in {affected} {cells}, at most {} ({})",
-        of(most),
-        name(most)
-    ))
+    Some(format!("segments were sent again in {affected} {cells}, at most {} ({})", of(most), name(most)))
 }
 
 fn name(cell: &Cell) -> String {

@@ -3,11 +3,7 @@
 use super::super::sample::{cell, document, one_round};
 use super::*;
 
-const UNICODE: Style = Style {
-    colour: false,
-    unicode: true,
-    width: 100,
-};
+const UNICODE: Style = Style { colour: false, unicode: true, width: 100 };
 
 const WHOLE: &str = "\
 linerate bench against 192.0.2.7:5290 · 5 rounds × 500 ms
@@ -56,10 +52,7 @@ With sendfile, from 64KiB up no size differs measurably.
 /// The lines from the first that starts with `start` to the next empty one.
 fn section(text: &str, start: &str) -> Vec<String> {
     let from_start = text.lines().skip_while(|line| !line.starts_with(start));
-    from_start
-        .take_while(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
+    from_start.take_while(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 #[test]
@@ -69,16 +62,11 @@ fn a_run_reads_like_this() {
 
 #[test]
 fn colour_only_repeats_what_the_marks_say() {
-    let coloured = Style {
-        colour: true,
-        ..UNICODE
-    };
+    let coloured = Style { colour: true, ..UNICODE };
     let text = render(&document(), &coloured);
     assert!(text.contains(" write      5.12      33.0       \x1b[32m56.5*\x1b[0m\n"));
     assert!(text.contains("\x1b[1;32m57.9**\x1b[0m"));
-    let bare = ["1", "32", "1;32", "0"].iter().fold(text, |text, code| {
-        text.replace(&format!("\x1b[{code}m"), "")
-    });
+    let bare = ["1", "32", "1;32", "0"].iter().fold(text, |text, code| text.replace(&format!("\x1b[{code}m"), ""));
     assert_eq!(bare, WHOLE);
 }
 
@@ -90,22 +78,14 @@ fn plain_is_ascii_of_the_same_shape() {
     let matrix = section(&text, "Gbit/s");
     assert_eq!(matrix[2], "----------------------------------------");
     assert_eq!(matrix[5], " splice        -         -          -");
-    assert_eq!(
-        matrix[6],
-        "intervals (at least 93.75 % sure): within +/-3.0 %"
-    );
+    assert_eq!(matrix[6], "intervals (at least 93.75 % sure): within +/-3.0 %");
 }
 
 #[test]
 fn a_table_too_wide_is_split_by_columns() {
     let mut doc = document();
-    doc.cells = (0..6)
-        .map(|power| cell("write", 1 << (10 + 2 * power), 9.0, 0.1, 1.0))
-        .collect();
-    let narrow = Style {
-        width: 40,
-        ..UNICODE
-    };
+    doc.cells = (0..6).map(|power| cell("write", 1 << (10 + 2 * power), 9.0, 0.1, 1.0)).collect();
+    let narrow = Style { width: 40, ..UNICODE };
     assert_eq!(
         section(&render(&doc, &narrow), "CPU"),
         [
@@ -125,12 +105,7 @@ fn wide_intervals_are_named() {
     let mut doc = document();
     doc.cells.push(cell("mmap", 4 << 10, 3.0, 0.12, 1.0));
     let text = render(&doc, &UNICODE);
-    assert!(
-        text.contains(
-            "\nintervals (at least 93.75 % sure): within ±3.0 %, except mmap at 4KiB ±12 %\n"
-        ),
-        "{text}"
-    );
+    assert!(text.contains("\nintervals (at least 93.75 % sure): within ±3.0 %, except mmap at 4KiB ±12 %\n"), "{text}");
 }
 
 #[test]
@@ -141,18 +116,13 @@ fn an_interrupted_run_says_so_and_ranks_nothing() {
     doc.cells = vec![one_round(cell("write", 1024, 9.0, 0.0, 1.0))];
     doc.recommendation = Recommendation::default();
     let text = render(&doc, &UNICODE);
-    assert_eq!(
-        text.lines().nth(1),
-        Some("!! INCOMPLETE: the run ended early, 1 of 5 rounds were finished !!")
-    );
+    assert_eq!(text.lines().nth(1), Some("!! INCOMPLETE: the run ended early, 1 of 5 rounds were finished !!"));
     assert_eq!(section(&text, "Gbit/s")[3..], [" write    9.00"]);
     assert_eq!(
         section(&text, "One round")[0],
         "One round allows no ranking; the highest number seen: write at 1KiB, 9.00 Gbit/s."
     );
-    assert!(
-        text.contains("\nfew-rounds: fewer than 5 rounds were measured: the intervals are weak\n")
-    );
+    assert!(text.contains("\nfew-rounds: fewer than 5 rounds were measured: the intervals are weak\n"));
 }
 
 #[test]
@@ -179,11 +149,7 @@ fn a_hostile_document_neither_panics_nor_steers() {
     doc.environment.client.host = hostile.into();
     doc.settings.peer = hostile.into();
     doc.elapsed_s = f64::NAN;
-    for (cell, rate) in
-        doc.cells
-            .iter_mut()
-            .zip([f64::NAN, f64::INFINITY, -1.0, 0.0, f64::MAX, 1e-300])
-    {
+    for (cell, rate) in doc.cells.iter_mut().zip([f64::NAN, f64::INFINITY, -1.0, 0.0, f64::MAX, 1e-300]) {
         cell.method = hostile.into();
         cell.streams = u32::MAX;
         let throughput = cell.throughput.as_mut().unwrap();
@@ -192,14 +158,7 @@ fn a_hostile_document_neither_panics_nor_steers() {
         throughput.rounds_bytes_per_s.clear();
         cell.tcp.as_mut().unwrap().busy_us = 0;
     }
-    for style in [
-        UNICODE,
-        Style::plain(),
-        Style {
-            width: 0,
-            ..UNICODE
-        },
-    ] {
+    for style in [UNICODE, Style::plain(), Style { width: 0, ..UNICODE }] {
         let text = render(&doc, &style);
         assert!(!text.contains(['\x1b', '\x07']));
         assert!(text.lines().all(|line| !line.ends_with(' ')), "{text}");
@@ -222,12 +181,7 @@ fn an_empty_document_is_a_header() {
 #[test]
 fn the_environment_decides_what_is_shown() {
     let detect = |is_tty, variables: &[(&str, &str)]| {
-        let env = |name: &str| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value.to_string())
-        };
+        let env = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
         let style = Style::detect(is_tty, env, Some(120));
         (style.colour, style.unicode)
     };
@@ -238,17 +192,8 @@ fn the_environment_decides_what_is_shown() {
     assert_eq!(detect(true, &[("TERM", "dumb")]), (false, false));
     assert_eq!(detect(true, &[("LANG", "C")]), (true, false));
     assert_eq!(detect(true, &[("LANG", "de_DE.utf8")]), (true, true));
-    assert_eq!(
-        detect(true, &[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]),
-        (true, false)
-    );
-    assert_eq!(
-        detect(
-            true,
-            &[("LC_ALL", ""), ("LC_CTYPE", "C.UTF-8"), ("LANG", "C")]
-        ),
-        (true, true)
-    );
+    assert_eq!(detect(true, &[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]), (true, false));
+    assert_eq!(detect(true, &[("LC_ALL", ""), ("LC_CTYPE", "C.UTF-8"), ("LANG", "C")]), (true, true));
     assert_eq!(Style::detect(true, |_| None, Some(3)).width, 40);
     assert_eq!(Style::detect(false, |_| None, None).width, 100);
 }
