@@ -1,3 +1,7 @@
 //! The `linerate` program: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    linerate::cli::main(std::env::args_os()).into()
+}

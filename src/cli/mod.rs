@@ -1,1 +1,71 @@
-//! cli
+//! The command line: one file per subcommand. Nothing else in the crate prints or knows an exit code.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod completions;
+mod exit;
+mod host;
+mod list;
+mod man;
+mod out;
+mod own_server;
+mod progress;
+mod report;
+mod result_file;
+mod serve;
+
+pub use exit::Exit;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    ok
+  1    failed
+  2    wrong usage
+  3    partial: some of what was asked for could not be done, the rest was
+  4    verification failed
+  5    refused by the peer
+  6    cannot connect, or the connection was lost
+  130  interrupted";
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LINERATE_COMMIT"), ")");
+
+/// Moves data at line rate, and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "linerate", version = VERSION, about, after_help = EXIT_CODES, subcommand_required = true)]
+#[command(arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bench(Box<bench::Args>),
+    Serve(serve::Args),
+    Report(report::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Run the program with these arguments, the first of which is its name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return exit::of_usage(&error),
+    };
+    let done = match cli.command {
+        Command::Bench(args) => bench::run(*args, &arguments),
+        Command::Serve(args) => serve::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        out::complain(&error);
+        exit::of_error(&error)
+    })
+}

@@ -5,13 +5,15 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::proto::message::Message;
 use crate::proto::session::{Event, Role, Session};
+use crate::sys::tcp_info::tcp_info;
 
 /// Read from the socket at a time.
 const READ_BYTES: usize = 16 << 10;
@@ -93,6 +95,11 @@ impl ControlConnection {
     /// Our address on this route.
     pub fn local(&self) -> io::Result<SocketAddr> {
         self.sock.local_addr()
+    }
+
+    /// The kernel's smoothed round-trip time to the peer; zero before there is one.
+    pub fn round_trip(&self) -> Duration {
+        tcp_info(self.sock.as_fd()).map(|info| Duration::from_micros(info.rtt_us.into())).unwrap_or_default()
     }
 
     /// The socket may have become ready, or time has passed.

@@ -64,7 +64,7 @@ pub struct Config {
 /// What an engine says, in the order in which it happened.
 #[derive(Debug)]
 pub enum Event {
-    /// To [`Engine::sample`]: one entry for each worker, each read at its own moment.
+    /// To [`Engine::sample`]: one entry for each worker, by number, each read at its own moment.
     Sampled {
         /// As given.
         tag: Tag,
@@ -79,6 +79,8 @@ pub enum Event {
         tag: Tag,
         /// TCP_INFO of those that sent, and how long each connection had been driven.
         infos: Vec<(TcpInfo, Duration)>,
+        /// What the streams moved in their whole life, one entry for each worker.
+        moved: Vec<WorkerSample>,
     },
     /// A stream came to its end, well or badly. It stays open until its group is stopped.
     Ended {
@@ -100,8 +102,8 @@ enum Command {
 }
 
 enum Answer {
-    Sampled { tag: Tag, sample: WorkerSample, latency: Option<LatencyHistogram> },
-    Stopped { tag: Tag, infos: Vec<(TcpInfo, Duration)> },
+    Sampled { tag: Tag, worker: u32, sample: WorkerSample, latency: Option<LatencyHistogram> },
+    Stopped { tag: Tag, infos: Vec<(TcpInfo, Duration)>, moved: WorkerSample },
     Ended { group: Group, stream: u32, fault: Option<Fault> },
 }
 
@@ -117,9 +119,22 @@ pub struct Engine {
     handles: Vec<Handle>,
     answers: Receiver<Answer>,
     /// Samples that not all workers have given yet.
-    samples: HashMap<Tag, (Vec<WorkerSample>, LatencyHistogram)>,
-    /// Stops that not all workers have confirmed yet: how many did, and what they said.
-    stops: HashMap<Tag, (usize, Vec<(TcpInfo, Duration)>)>,
+    samples: HashMap<Tag, Sampling>,
+    /// Stops that not all workers have confirmed yet.
+    stops: HashMap<Tag, Stopping>,
+}
+
+#[derive(Default)]
+struct Sampling {
+    /// With the worker's number, because they answer in any order.
+    workers: Vec<(u32, WorkerSample)>,
+    latency: LatencyHistogram,
+}
+
+#[derive(Default)]
+struct Stopping {
+    moved: Vec<WorkerSample>,
+    infos: Vec<(TcpInfo, Duration)>,
 }
 
 impl Engine {
@@ -131,6 +146,7 @@ impl Engine {
         for number in 0..config.workers.clamp(1, WORKERS_MAX) {
             let (commands, inbox) = channel();
             let setup = worker::Setup {
+                number,
                 inbox,
                 answer: answer.clone(),
                 notify: notify.clone(),
@@ -138,7 +154,7 @@ impl Engine {
                 cpu: config.cpus.get(number as usize % config.cpus.len().max(1)).copied(),
                 spin: config.spin,
             };
-            let (waker, thread) = worker::spawn(number, setup)?;
+            let (waker, thread) = worker::spawn(setup)?;
             handles.push(Handle { commands, waker, thread: Some(thread) });
         }
         Ok(Engine { config, handles, answers, samples: HashMap::new(), stops: HashMap::new() })
@@ -162,13 +178,13 @@ impl Engine {
 
     /// Ask for the counters of a group; answered by [`Event::Sampled`].
     pub fn sample(&mut self, group: Group, tag: Tag) {
-        self.samples.insert(tag, (Vec::new(), LatencyHistogram::new()));
+        self.samples.insert(tag, Sampling::default());
         self.tell_all(|| Command::Sample { group, tag });
     }
 
     /// Close all streams of a group, whatever is in flight; answered by [`Event::Stopped`].
     pub fn stop(&mut self, group: Group, tag: Tag) {
-        self.stops.insert(tag, (0, Vec::new()));
+        self.stops.insert(tag, Stopping::default());
         self.tell_all(|| Command::Stop { group, tag });
     }
 
@@ -187,27 +203,29 @@ impl Engine {
         let all = self.handles.len();
         match answer {
             Answer::Ended { group, stream, fault } => Some(Event::Ended { group, stream, fault }),
-            Answer::Sampled { tag, sample, latency } => {
-                let (workers, merged) = self.samples.get_mut(&tag)?;
-                workers.push(sample);
+            Answer::Sampled { tag, worker, sample, latency } => {
+                let sampling = self.samples.get_mut(&tag)?;
+                sampling.workers.push((worker, sample));
                 if let Some(latency) = latency {
-                    merged.merge(&latency);
+                    sampling.latency.merge(&latency);
                 }
-                if workers.len() < all {
+                if sampling.workers.len() < all {
                     return None;
                 }
-                let (workers, latency) = self.samples.remove(&tag)?;
-                Some(Event::Sampled { tag, workers, latency })
+                let mut sampling = self.samples.remove(&tag)?;
+                sampling.workers.sort_by_key(|(worker, _)| *worker);
+                let workers = sampling.workers.into_iter().map(|(_, sample)| sample).collect();
+                Some(Event::Sampled { tag, workers, latency: sampling.latency })
             }
-            Answer::Stopped { tag, infos } => {
-                let (count, gathered) = self.stops.get_mut(&tag)?;
-                *count += 1;
-                gathered.extend(infos);
-                if *count < all {
+            Answer::Stopped { tag, infos, moved } => {
+                let stopping = self.stops.get_mut(&tag)?;
+                stopping.moved.push(moved);
+                stopping.infos.extend(infos);
+                if stopping.moved.len() < all {
                     return None;
                 }
-                let (_, infos) = self.stops.remove(&tag)?;
-                Some(Event::Stopped { tag, infos })
+                let Stopping { moved, infos } = self.stops.remove(&tag)?;
+                Some(Event::Stopped { tag, infos, moved })
             }
         }
     }

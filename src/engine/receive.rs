@@ -32,12 +32,12 @@ enum State {
 const BETWEEN_FRAMES: State = State::Header([0; FRAME_BYTES], 0);
 
 impl ReceiveFlow {
-    /// A flow that takes up to `chunk` bytes (at least 1) a call. `method_reads` says that the method takes all that
-    /// waits, up to what was asked for (splice stops at the pipe's capacity).
-    pub fn new(method: Box<dyn ReceiveMethod>, method_reads: bool, chunk: u64, sink: Sink) -> ReceiveFlow {
+    /// A flow that takes up to `chunk` bytes (at least 1) a call. `takes_all` is that of the
+    /// method's row.
+    pub fn new(method: Box<dyn ReceiveMethod>, takes_all: bool, chunk: u64, sink: Sink) -> ReceiveFlow {
         ReceiveFlow {
             method,
-            short_is_empty: method_reads,
+            short_is_empty: takes_all,
             chunk: chunk.max(1),
             sink,
             state: BETWEEN_FRAMES,

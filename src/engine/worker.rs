@@ -36,6 +36,7 @@ const SPIN_PASSES: u32 = 64;
 const BUFFER_BYTES_DEFAULT: usize = 64 << 10;
 
 pub(super) struct Setup {
+    pub(super) number: u32,
     pub(super) inbox: Receiver<Command>,
     pub(super) answer: Sender<Answer>,
     pub(super) notify: Arc<Waker>,
@@ -45,10 +46,11 @@ pub(super) struct Setup {
 }
 
 /// Start a worker thread; its waker makes it look at its inbox.
-pub(super) fn spawn(number: u32, setup: Setup) -> io::Result<(Waker, JoinHandle<()>)> {
+pub(super) fn spawn(setup: Setup) -> io::Result<(Waker, JoinHandle<()>)> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let null = File::options().write(true).open("/dev/null")?;
+    let name = format!("worker-{}", setup.number);
     let worker = Worker {
         setup,
         poll,
@@ -60,7 +62,7 @@ pub(super) fn spawn(number: u32, setup: Setup) -> io::Result<(Waker, JoinHandle<
         ended: HashMap::new(),
         polls: 0,
     };
-    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || worker.run())?;
+    let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
     Ok((waker, thread))
 }
 
@@ -229,17 +231,21 @@ impl Worker {
                 latency.get_or_insert_with(LatencyHistogram::new).merge(&more);
             }
         }
-        self.answer(Answer::Sampled { tag, sample, latency });
+        self.answer(Answer::Sampled { tag, worker: self.setup.number, sample, latency });
     }
 
     fn stop(&mut self, group: Group, tag: Tag) {
         let keys: Vec<usize> =
             self.streams.iter().filter(|(_, stream)| stream.group == group).map(|(key, _)| key).collect();
         let mut infos = Vec::new();
+        let mut moved = self.ended.remove(&group).unwrap_or_default();
         for key in keys {
             let mut stream = self.streams.remove(key);
-            if stream.flow.as_ref().is_some_and(|flow| flow.sends()) {
-                stream.last_info = tcp_info(stream.sock.as_fd()).ok();
+            if let Some(flow) = &stream.flow {
+                flow.account(&mut moved);
+                if flow.sends() {
+                    stream.last_info = tcp_info(stream.sock.as_fd()).ok();
+                }
             }
             infos.extend(stream.last_info.map(|info| (info, stream.since.elapsed())));
             let _ = self.poll.registry().deregister(&mut stream.sock);
@@ -247,8 +253,7 @@ impl Worker {
             let _ = socket2::SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO));
         }
         self.ready.retain(|key| self.streams.contains(*key));
-        self.ended.remove(&group);
-        self.answer(Answer::Stopped { tag, infos });
+        self.answer(Answer::Stopped { tag, infos, moved });
     }
 
     /// Whoever listens may be gone; then there is nobody to tell.

@@ -71,6 +71,8 @@ pub struct ReceiveRow {
     pub keeps: bool,
     /// Whether the bytes pass through the program's own memory when they are discarded.
     pub reads: bool,
+    /// Whether one call takes all that waits, up to what was asked for; splice stops at the pipe's capacity.
+    pub takes_all: bool,
     /// Whether this kernel has it; the reason why not.
     pub probe: fn() -> Result<(), String>,
     /// One for a new stream.

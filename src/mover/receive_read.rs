@@ -11,6 +11,7 @@ pub(super) const ROW: ReceiveRow = ReceiveRow {
     summary: "recv() into a buffer; a file is written from it with pwrite()",
     keeps: true,
     reads: true,
+    takes_all: true,
     probe: always,
     make: || Box::new(Read),
 };

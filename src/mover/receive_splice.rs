@@ -10,6 +10,7 @@ pub(super) const ROW: ReceiveRow = ReceiveRow {
     summary: "splice(): socket to pipe to file (or /dev/null) inside the kernel",
     keeps: true,
     reads: false,
+    takes_all: false,
     probe: probe_splice,
     make: || Box::new(Splice),
 };

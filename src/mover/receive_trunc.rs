@@ -10,6 +10,7 @@ pub(super) const ROW: ReceiveRow = ReceiveRow {
     summary: "recv() with MSG_TRUNC: the kernel discards, nothing is copied out",
     keeps: false,
     reads: false,
+    takes_all: true,
     probe: always,
     make: || Box::new(Trunc),
 };

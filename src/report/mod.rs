@@ -5,6 +5,7 @@
 //! would steer a terminal.
 
 pub mod advice;
+pub mod build;
 #[cfg(feature = "chart")]
 pub mod chart;
 pub mod format;

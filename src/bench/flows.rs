@@ -1,0 +1,75 @@
+//! Which flow each stream of a job runs, on either end: the one place that knows both tables and frames.
+
+use std::os::fd::AsFd;
+
+use crate::engine::exchange::ExchangeFlow;
+use crate::engine::flow::Flow;
+use crate::engine::receive::ReceiveFlow;
+use crate::engine::send::{Outgoing, SendFlow};
+use crate::mover::{Sink, Source, receive_row, send_row};
+use crate::proto::message::{Quota, Transfer, Work};
+use crate::proto::probe::{Exchange, Side, Sizes};
+use crate::proto::wire::{Frame, Length};
+use crate::store::{StoreError, hot};
+
+/// Largest buffer that a worker gets for request/response; longer messages take several calls.
+const EXCHANGE_BUFFER_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of each buffer that the workers of such a job need.
+pub fn buffer_bytes(work: &Work) -> usize {
+    match work {
+        Work::Transfer(transfer) => transfer.chunk as usize,
+        Work::Exchange { request, reply } => (*request).max(*reply).min(EXCHANGE_BUFFER_BYTES_MAX) as usize,
+    }
+}
+
+/// The flow of a stream on which this end sends.
+pub fn sending<S: AsFd>(transfer: &Transfer, source: &Source, sock: &S) -> Result<Box<dyn Flow>, String> {
+    let row = send_row(&transfer.send).ok_or_else(|| format!("no such send method: {}", transfer.send))?;
+    let method = (row.make)(sock.as_fd()).map_err(|error| format!("{}: {error}", row.name))?;
+    Ok(Box::new(SendFlow::new(method, transfer.chunk, frames(transfer.quota, source))))
+}
+
+/// The flow of a stream on which this end receives.
+pub fn receiving(transfer: &Transfer, sink: Sink) -> Result<Box<dyn Flow>, String> {
+    let row = receive_row(&transfer.receive).ok_or_else(|| format!("no such receive method: {}", transfer.receive))?;
+    Ok(Box::new(ReceiveFlow::new((row.make)(), row.takes_all, transfer.chunk, sink)))
+}
+
+/// The flow of a request/response stream.
+pub fn exchanging(request: u64, reply: u64, side: Side, source: &Source) -> Result<Box<dyn Flow>, String> {
+    let exchange = Exchange::new(Sizes { request, reply }, side).ok_or("an exchange of no bytes")?;
+    let flow = ExchangeFlow::new(exchange, side, source).ok_or("no memory to send from")?;
+    Ok(Box::new(flow))
+}
+
+fn frames(quota: Quota, source: &Source) -> Vec<Outgoing> {
+    let frame = |length, timed| Outgoing { frame: Frame { file: 0, offset: 0, length, timed }, source: source.clone() };
+    match quota {
+        Quota::UntilStopped => vec![frame(Length::UntilEnd, false)],
+        Quota::Exactly { warmup, bytes } => {
+            vec![frame(Length::Bytes(warmup), false), frame(Length::Bytes(bytes), true)]
+        }
+    }
+}
+
+/// Hot sources by chunk: the last one is kept, because rounds come back to the same sizes and filling takes time.
+#[derive(Debug, Default)]
+pub struct HotSources {
+    last: Option<(u64, Source)>,
+}
+
+impl HotSources {
+    /// One for calls of `chunk` bytes.
+    pub fn source(&mut self, chunk: u64) -> Result<Source, StoreError> {
+        if let Some((size, source)) = &self.last
+            && *size == chunk
+        {
+            return Ok(source.clone());
+        }
+        self.last = None;
+        let source = hot::open(chunk)?;
+        self.last = Some((chunk, source.clone()));
+        Ok(source)
+    }
+}

@@ -1,0 +1,333 @@
+//! The client's end of a session, as calls that wait: one control connection, one engine, one mio loop.
+//!
+//! Whatever is waited for, a signal, a lost server and the end of a stream are noticed at once.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::flows::HotSources;
+use crate::engine::control::{Clear, ControlConnection};
+use crate::engine::dial::{Dial, DialError};
+use crate::engine::{Config, Engine, Event as EngineEvent, Tag};
+use crate::measure::cpu;
+use crate::measure::histogram::LatencyHistogram;
+use crate::proto::message::{Message, Reply, Request, Sample, SocketOptions, WorkerSample};
+use crate::proto::session::{Ending, Event, Role};
+use crate::sys::tcp_info::TcpInfo;
+use crate::text::{printable, printable_limit};
+
+/// Time for the control connection to be made.
+pub const CONNECT_MAX: Duration = Duration::from_secs(8);
+/// Time for one answer of the server; above that of joining, so that the server's own reason arrives.
+pub const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// How often whoever waits is called.
+const TICK: Duration = Duration::from_millis(250);
+/// Longest text of a peer that is shown.
+const REASON_CHARS_MAX: usize = 400;
+
+const CONTROL: Token = Token(0);
+const WAKER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The session is over.
+    #[error("{peer}: {why}")]
+    Lost {
+        /// The server.
+        peer: SocketAddr,
+        /// How it ended.
+        why: String,
+    },
+    /// The server will not.
+    #[error("{peer}: refused: {why}")]
+    Refused {
+        /// The server.
+        peer: SocketAddr,
+        /// Its reason.
+        why: String,
+    },
+    /// SIGINT or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
+    /// This machine lacks something.
+    #[error("{what}: {error}")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+/// Called now and then while something is waited for.
+pub trait Ticker {
+    /// A moment has passed.
+    fn tick(&mut self);
+}
+
+/// A session with a server.
+pub struct Link {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    signals: Signals,
+    control: ControlConnection,
+    peer: SocketAddr,
+    engine: Option<Engine>,
+    /// Hot sources of this end.
+    pub hot: HotSources,
+    replies: VecDeque<(u32, Reply)>,
+    engine_events: VecDeque<EngineEvent>,
+    ending: Option<Ending>,
+    next: u32,
+}
+
+impl Link {
+    /// Connect to the first of `addresses` that answers.
+    pub fn connect(addresses: &[SocketAddr], bind: Option<std::net::IpAddr>) -> Result<Link, LinkError> {
+        let options = SocketOptions { nodelay: true, ..SocketOptions::default() };
+        let mut last = None;
+        for &address in addresses {
+            let dial = Dial { address, bind, options: &options, timeout: CONNECT_MAX };
+            match dial.connect(&[Vec::new()]) {
+                Ok(socks) => return Link::open(socks, address),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or_else(
+            || LinkError::System { what: "no address", error: io::ErrorKind::NotFound.into() },
+            Into::into,
+        ))
+    }
+
+    fn open(mut socks: Vec<TcpStream>, peer: SocketAddr) -> Result<Link, LinkError> {
+        let system = |what| move |error| LinkError::System { what, error };
+        let poll = Poll::new().map_err(system("epoll"))?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system("eventfd"))?);
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system("signals"))?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(system("signals"))?;
+        let sock = socks.pop().ok_or(io::ErrorKind::NotConnected.into()).map_err(system("no connection"))?;
+        let control = ControlConnection::new(sock, peer, Role::Client, Box::new(Clear), poll.registry(), CONTROL)
+            .map_err(system("epoll"))?;
+        let mut link = Link {
+            poll,
+            events: Events::with_capacity(64),
+            waker,
+            signals,
+            control,
+            peer,
+            engine: None,
+            hot: HotSources::default(),
+            replies: VecDeque::new(),
+            engine_events: VecDeque::new(),
+            ending: None,
+            next: 0,
+        };
+        link.control.handle_ready();
+        Ok(link)
+    }
+
+    /// The server's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Our address on this route.
+    pub fn local(&self) -> Result<SocketAddr, LinkError> {
+        self.control.local().map_err(|error| LinkError::System { what: "no local address", error })
+    }
+
+    /// An engine of that configuration; the one at hand if it fits.
+    pub fn engine(&mut self, config: Config) -> Result<&mut Engine, LinkError> {
+        if self.engine.as_ref().is_none_or(|engine| *engine.config() != config) {
+            self.engine = None;
+            self.engine_events.clear();
+            let engine = Engine::start(config, self.waker.clone())
+                .map_err(|error| LinkError::System { what: "cannot start workers", error })?;
+            self.engine = Some(engine);
+        }
+        self.current_engine()
+    }
+
+    /// The engine of the job at hand.
+    pub fn current_engine(&mut self) -> Result<&mut Engine, LinkError> {
+        self.engine.as_mut().ok_or(LinkError::System { what: "no engine", error: io::ErrorKind::NotFound.into() })
+    }
+
+    /// The kernel's estimate of a round trip.
+    pub fn round_trip(&self) -> Duration {
+        self.control.round_trip()
+    }
+
+    /// Ask, and wait for the answer. A refusal is an error.
+    pub fn call(&mut self, body: Request) -> Result<Reply, LinkError> {
+        let id = self.ask(body);
+        self.answer(id)
+    }
+
+    /// Counters of both ends, asked for at the same time: ours, the server's, and our latencies.
+    pub fn samples(&mut self, job: u32) -> Result<(Sample, Sample, LatencyHistogram), LinkError> {
+        let id = self.ask(Request::Sample(job));
+        let (ours, latency) = self.sample_ours(job)?;
+        match self.answer(id)? {
+            Reply::Sampled(theirs) => Ok((ours, *theirs, latency)),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Close our streams of a job; their TCP_INFO.
+    pub fn stop_ours(&mut self, job: u32) -> Result<Vec<(TcpInfo, Duration)>, LinkError> {
+        let wanted = self.next_tag();
+        let Some(engine) = &mut self.engine else { return Ok(Vec::new()) };
+        engine.stop(u64::from(job), wanted);
+        self.until(ANSWER_MAX, &mut |link: &mut Link| {
+            link.take_engine(|event| matches!(event, EngineEvent::Stopped { tag, .. } if *tag == wanted))
+                .map(|event| if let EngineEvent::Stopped { infos, .. } = event { infos } else { Vec::new() })
+        })
+    }
+
+    /// Let time pass, unless a stream of ours ends: then its fault, or `None` for a stream that simply ended.
+    pub fn wait(&mut self, time: Duration, ticker: &mut dyn Ticker) -> Result<Option<Ended>, LinkError> {
+        let until = Instant::now() + time;
+        loop {
+            if let Some(EngineEvent::Ended { fault, .. }) =
+                self.take_engine(|event| matches!(event, EngineEvent::Ended { .. }))
+            {
+                return Ok(Some(Ended { fault: fault.map(|fault| fault.to_string()) }));
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Ok(None);
+            }
+            self.turn((until - now).min(TICK))?;
+            ticker.tick();
+        }
+    }
+
+    /// Say goodbye.
+    pub fn close(mut self) {
+        self.control.send(&Message::Bye("done".to_string()));
+    }
+
+    /// A reply that does not fit its request.
+    pub fn unexpected(&self, reply: &Reply) -> LinkError {
+        let why = format!("answered out of turn: {}", printable_limit(format!("{reply:?}").as_bytes(), 80));
+        LinkError::Lost { peer: self.peer, why }
+    }
+
+    fn sample_ours(&mut self, job: u32) -> Result<(Sample, LatencyHistogram), LinkError> {
+        let wanted = self.next_tag();
+        let Some(engine) = &mut self.engine else { return Ok(Default::default()) };
+        engine.sample(u64::from(job), wanted);
+        let (workers, latency) = self.until(ANSWER_MAX, &mut |link: &mut Link| {
+            let event =
+                link.take_engine(|event| matches!(event, EngineEvent::Sampled { tag, .. } if *tag == wanted))?;
+            if let EngineEvent::Sampled { workers, latency, .. } = event { Some((workers, latency)) } else { None }
+        })?;
+        let workers: Vec<WorkerSample> = workers;
+        Ok((Sample { workers, cpu: cpu::now(), ..Sample::default() }, latency))
+    }
+
+    fn ask(&mut self, body: Request) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        self.control.send(&Message::Request { id: self.next, body });
+        self.next
+    }
+
+    fn answer(&mut self, id: u32) -> Result<Reply, LinkError> {
+        let reply = self.until(ANSWER_MAX, &mut |link: &mut Link| {
+            let at = link.replies.iter().position(|(reply_id, _)| *reply_id == id)?;
+            link.replies.remove(at).map(|(_, reply)| reply)
+        })?;
+        match reply {
+            Reply::Refused(why) => {
+                let why = printable_limit(why.as_bytes(), REASON_CHARS_MAX);
+                Err(LinkError::Refused { peer: self.peer, why })
+            }
+            reply => Ok(reply),
+        }
+    }
+
+    fn until<T>(&mut self, longest: Duration, found: &mut dyn FnMut(&mut Link) -> Option<T>) -> Result<T, LinkError> {
+        let deadline = Instant::now() + longest;
+        loop {
+            if let Some(result) = found(self) {
+                return Ok(result);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let why = format!("did not answer within {} s", longest.as_secs());
+                return Err(LinkError::Lost { peer: self.peer, why });
+            }
+            self.turn(left)?;
+        }
+    }
+
+    /// Wait for something to happen, at most so long, and take note of it.
+    fn turn(&mut self, longest: Duration) -> Result<(), LinkError> {
+        let now = Instant::now();
+        let next = self.control.poll_timeout().map_or(longest, |at| at.saturating_duration_since(now).min(longest));
+        match self.poll.poll(&mut self.events, Some(next)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                return Err(LinkError::System { what: "epoll", error });
+            }
+            _ => {}
+        }
+        if self.events.iter().any(|event| event.token() == SIGNALS) && self.signals.pending().next().is_some() {
+            return Err(LinkError::Interrupted);
+        }
+        self.control.handle_ready();
+        while let Some(event) = self.control.poll_event() {
+            match event {
+                Event::Message(Message::Reply { id, body }) => self.replies.push_back((id, body)),
+                Event::Closed(ending) => self.ending = Some(ending),
+                Event::Opened | Event::Message(_) => {}
+            }
+        }
+        while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
+            self.engine_events.push_back(event);
+        }
+        match &self.ending {
+            Some(ending) => {
+                let why = printable(ending.to_string().as_bytes());
+                Err(LinkError::Lost { peer: self.peer, why })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn take_engine(&mut self, wanted: impl Fn(&EngineEvent) -> bool) -> Option<EngineEvent> {
+        let at = self.engine_events.iter().position(wanted)?;
+        self.engine_events.remove(at)
+    }
+
+    fn next_tag(&mut self) -> Tag {
+        self.next = self.next.wrapping_add(1);
+        Tag::from(self.next)
+    }
+
+    /// Forget what streams of earlier jobs did.
+    pub fn forget_ended(&mut self) {
+        self.engine_events.retain(|event| !matches!(event, EngineEvent::Ended { .. }));
+    }
+}
+
+/// A stream of ours that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What went wrong; `None` when it ended in order.
+    pub fault: Option<String>,
+}

@@ -1,0 +1,321 @@
+//! `linerate bench`: measure a link.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{ArgAction, ValueEnum};
+
+use super::host::Host;
+use super::list::{CpusOfBoth, Names, Numbers, Sizes};
+use super::own_server::OwnServer;
+use super::progress::Line;
+use super::result_file::ResultFile;
+use super::serve::PORT_DEFAULT;
+use super::{Exit, exit, out};
+use crate::bench::link::Link;
+use crate::bench::outcome::Outcome;
+use crate::bench::plan::{Draft, Plan};
+use crate::bench::run;
+use crate::engine::dial::{self, Family};
+use crate::proto::message::{Direction, SocketOptions};
+use crate::report::{self, build, schema::Document, terminal};
+use crate::text::printable;
+use crate::units::{Bytes, Rate, Span};
+
+/// Measure what a link and the two hosts on it can do: every I/O method × buffer size, latency and CPU cost.
+///
+/// Without HOST it starts a server of its own on loopback and measures this machine. Against another machine, run
+/// `linerate serve` there first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  linerate bench\n  linerate bench nas --sizes 64KiB..4MiB --streams 1,4\n  \
+    linerate bench nas --source /data/big.bin --direction receive\n  linerate bench --spin --no-throughput --sizes 64,1KiB\n\n\
+    The result file is described in the documentation of the crate, module report::schema.")]
+pub(super) struct Args {
+    /// The host that runs `linerate serve`: HOST, HOST:PORT or [IPV6]:PORT.
+    host: Option<Host>,
+    /// The server's port.
+    #[arg(long, short, default_value_t = PORT_DEFAULT)]
+    port: u16,
+    #[command(flatten)]
+    matrix: Matrix,
+    #[command(flatten)]
+    timing: Timing,
+    #[command(flatten)]
+    sockets: Sockets,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Matrix")]
+struct Matrix {
+    /// Send methods: write, mmap, sendfile, splice, zerocopy [default: all].
+    #[arg(long, value_name = "LIST")]
+    methods: Option<Names>,
+    /// Receive methods: read, trunc, splice.
+    #[arg(long, value_name = "LIST", default_value = "read")]
+    receive: Names,
+    /// Bytes that one system call is asked to move: lists and ranges (fourfold steps, or LOW..HIGH*2), 1 to 64MiB.
+    #[arg(long, value_name = "LIST", default_value = "1KiB..4MiB")]
+    sizes: Sizes,
+    /// Connections, in each direction.
+    #[arg(long, short = 'P', value_name = "LIST", default_value = "1")]
+    streams: Numbers,
+    /// Worker threads of either end; 0 for one a stream, up to the cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    workers: u32,
+    /// Which way the bytes go: client to server, server to client, or both at the same time.
+    #[arg(long, short, value_enum, default_value = "send")]
+    direction: Way,
+    /// What is sent: `hot` memory that stays in the cache, or a FILE or block device (of the sending end).
+    #[arg(long, value_name = "hot|FILE", default_value = "hot")]
+    source: PathBuf,
+    /// Where the server puts it: `discard`, or a new FILE in the folder that it serves (removed at once, 1 GiB).
+    #[arg(long, value_name = "discard|FILE", default_value = "discard")]
+    sink: PathBuf,
+    /// Leave the throughput matrix out.
+    #[arg(long)]
+    no_throughput: bool,
+    /// Leave the latency table out.
+    #[arg(long)]
+    no_latency: bool,
+    /// Bytes of the reply in the latency table: a size, or `same` for as long as the request.
+    #[arg(long, value_name = "SIZE|same", default_value = "1")]
+    reply: String,
+}
+
+/// How long and how often.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Timing")]
+struct Timing {
+    /// Length of one cell in one round.
+    #[arg(long, short = 't', value_name = "TIME", default_value = "200ms")]
+    duration: Span,
+    /// Bytes of one cell in one round, over all its streams, instead of a duration.
+    #[arg(long, short = 'n', value_name = "SIZE")]
+    bytes: Option<Bytes>,
+    /// How often every cell is measured.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: u32,
+    /// Left out before each measurement; at least 20 round trips are, and 8 MiB a stream with --bytes.
+    #[arg(long, value_name = "TIME", default_value = "50ms")]
+    warmup: Span,
+    /// Seed of the order of the cells [default: random, and recorded].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Busy polling on both ends: workers never sleep.
+    #[arg(long)]
+    spin: bool,
+    /// CPUs that the workers are pinned to: CLIENT, CLIENT/SERVER or /SERVER, such as 0/1 or 0-3/4-7.
+    #[arg(long, value_name = "CPUS")]
+    cpus: Option<CpusOfBoth>,
+}
+
+/// Options of the data connections, on both ends.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sockets")]
+struct Sockets {
+    /// Congestion control [default: the system's; cubic on loopback where the system's paces].
+    #[arg(long, short = 'C', value_name = "NAME")]
+    congestion: Option<String>,
+    /// Set TCP_NODELAY (latency always has it).
+    #[arg(long)]
+    nodelay: bool,
+    /// SO_SNDBUF.
+    #[arg(long, value_name = "SIZE")]
+    send_buffer: Option<Bytes>,
+    /// SO_RCVBUF.
+    #[arg(long, value_name = "SIZE")]
+    receive_buffer: Option<Bytes>,
+    /// Largest segment (TCP_MAXSEG).
+    #[arg(long, value_name = "SIZE")]
+    mss: Option<Bytes>,
+    /// DiffServ code point, 0 to 63.
+    #[arg(long, value_name = "N")]
+    dscp: Option<u8>,
+    /// Rate of each stream (SO_MAX_PACING_RATE), such as 5Gbit/s.
+    #[arg(long, value_name = "RATE")]
+    pace: Option<Rate>,
+    /// Use IPv4 only.
+    #[arg(short = '4', conflicts_with = "ipv6", action = ArgAction::SetTrue)]
+    ipv4: bool,
+    /// Use IPv6 only.
+    #[arg(short = '6', action = ArgAction::SetTrue)]
+    ipv6: bool,
+    /// Our own address.
+    #[arg(long, value_name = "IP")]
+    bind: Option<IpAddr>,
+}
+
+/// What comes out.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+struct Output {
+    /// Write the result there; `-` is standard output, and the tables go to standard error
+    /// [default: results/bench-<UTC time>.json].
+    #[arg(long, value_name = "PATH|-")]
+    json: Option<PathBuf>,
+    /// No tables and no progress: only the result file, and errors.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Way {
+    Send,
+    Receive,
+    Both,
+}
+
+pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
+    let seed = u64::from(getrandom::u32().context("no random numbers")?);
+    let mut plan = Plan::new(draft(&args)?, seed)?;
+    let to_stdout = args.output.json.as_deref() == Some(Path::new("-"));
+    let file = match &args.output.json {
+        _ if to_stdout => None,
+        Some(path) => Some(ResultFile::prepare(path)?),
+        None => Some(ResultFile::prepare(&ResultFile::default_path())?),
+    };
+    let (server, addresses) = peer(&args, &mut plan)?;
+    let link = Link::connect(&addresses, plan.draft.bind)?;
+    let mut line = Line::new(!args.output.quiet, run::least_time(&plan));
+    let measured = run::run(link, plan, &mut line);
+    line.clear();
+    let (outcome, error) = measured?;
+    drop(server);
+    let document = build::document(&outcome, command.iter().map(|word| printable(word.as_encoded_bytes())).collect());
+    show(&document, to_stdout, args.output.quiet)?;
+    save(&document, file, args.output.quiet)?;
+    if let Some(error) = &error {
+        out::say(&format!("linerate: {error}: what was measured until then is kept, marked incomplete"));
+        return Ok(exit::of_link(error));
+    }
+    Ok(verdict(&outcome, args.matrix.methods.is_some()))
+}
+
+fn draft(args: &Args) -> anyhow::Result<Draft> {
+    let Args { matrix, timing, sockets, .. } = args;
+    let narrow = |option: &str, bytes: Option<Bytes>| {
+        bytes.map(|bytes| i32::try_from(bytes.0).map(|n| n as u32)).transpose().map_err(|_| {
+            anyhow::anyhow!(crate::bench::plan::PlanError::Conflict(format!("{option}: sizes end below 2GiB here")))
+        })
+    };
+    let cpus = timing.cpus.clone().unwrap_or(CpusOfBoth { client: Vec::new(), server: Vec::new() });
+    Ok(Draft {
+        methods: matrix.methods.clone().map(|names| names.0).unwrap_or_default(),
+        receive: matrix.receive.0.clone(),
+        sizes: matrix.sizes.0.clone(),
+        streams: matrix.streams.0.clone(),
+        direction: match matrix.direction {
+            Way::Send => Direction::Send,
+            Way::Receive => Direction::Receive,
+            Way::Both => Direction::Both,
+        },
+        workers: matrix.workers,
+        source: Some(matrix.source.clone()).filter(|path| path.as_os_str() != "hot"),
+        sink: Some(matrix.sink.clone()).filter(|path| path.as_os_str() != "discard"),
+        duration: timing.duration.0,
+        bytes: timing.bytes.map(|bytes| bytes.0),
+        rounds: timing.rounds,
+        warmup: timing.warmup.0,
+        seed: timing.seed,
+        options: SocketOptions {
+            congestion: sockets.congestion.clone(),
+            nodelay: sockets.nodelay,
+            send_buffer: narrow("--send-buffer", sockets.send_buffer)?,
+            receive_buffer: narrow("--receive-buffer", sockets.receive_buffer)?,
+            mss: narrow("--mss", sockets.mss)?,
+            dscp: sockets.dscp,
+            pace: sockets.pace.map(|rate| rate.0),
+        },
+        client_cpus: cpus.client,
+        server_cpus: cpus.server,
+        spin: timing.spin,
+        throughput: !matrix.no_throughput,
+        latency: !matrix.no_latency,
+        reply: reply_bytes(&matrix.reply)?,
+        bind: sockets.bind,
+    })
+}
+
+fn reply_bytes(text: &str) -> anyhow::Result<Option<u64>> {
+    if text == "same" {
+        return Ok(None);
+    }
+    let bytes: Bytes = text.parse().context("--reply")?;
+    Ok(Some(bytes.0))
+}
+
+/// Where to connect to: the host that was named, or a server of our own.
+fn peer(args: &Args, plan: &mut Plan) -> anyhow::Result<(Option<OwnServer>, Vec<SocketAddr>)> {
+    let family = match (args.sockets.ipv4, args.sockets.ipv6) {
+        (true, _) => Family::V4,
+        (_, true) => Family::V6,
+        _ => Family::Any,
+    };
+    if let Some(host) = &args.host {
+        let port = host.port.unwrap_or(args.port);
+        return Ok((None, dial::resolve(&host.name, port, family)?));
+    }
+    let ip = if args.sockets.ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+    let folder = served_folder(plan)?;
+    let server = OwnServer::start(SocketAddr::new(ip, 0), folder.as_deref())?;
+    let address = server.address();
+    Ok((Some(server), vec![address]))
+}
+
+/// A server of our own sees the same files: have it serve the folder of the file that it needs, and name that file
+/// within it.
+fn served_folder(plan: &mut Plan) -> anyhow::Result<Option<PathBuf>> {
+    let file = match (&mut plan.draft.sink, plan.draft.direction, &mut plan.draft.source) {
+        (Some(sink), _, _) => sink,
+        (None, Direction::Receive | Direction::Both, Some(source)) => source,
+        _ => return Ok(None),
+    };
+    let name = file.file_name().map(PathBuf::from);
+    let name = name.with_context(|| format!("{}: does not name a file", file.display()))?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().with_context(|| format!("{}", folder.display()))?;
+    *file = name;
+    Ok(Some(folder))
+}
+
+fn show(document: &Document, to_stdout: bool, quiet: bool) -> anyhow::Result<()> {
+    if to_stdout {
+        out::print(&report::to_json(document)?)?;
+    }
+    match (quiet, to_stdout) {
+        (true, _) => Ok(()),
+        (false, true) => {
+            out::say(terminal::render(document, &out::style_of_stderr()).trim_end());
+            Ok(())
+        }
+        (false, false) => out::print(&terminal::render(document, &out::style_of_stdout())),
+    }
+}
+
+fn save(document: &Document, file: Option<ResultFile>, quiet: bool) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let path = file.write(&report::to_json(document)?)?;
+    if !quiet {
+        out::say(&format!("saved as {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Whether all was measured that could be. A method that a kernel lacks is no failure, unless it was asked for.
+fn verdict(outcome: &Outcome, asked_for_methods: bool) -> Exit {
+    let failed_cells = outcome.cells.iter().filter(|cell| cell.unavailable.is_some());
+    let failed = failed_cells.filter(|cell| asked_for_methods || !cell.lacking).count()
+        + outcome.latency.iter().filter(|row| row.unavailable.is_some()).count();
+    let measured = outcome.cells.iter().filter(|cell| !cell.rounds.is_empty()).count()
+        + outcome.latency.iter().filter(|row| row.histogram.count() > 0).count();
+    match (failed, measured) {
+        (0, _) => Exit::Ok,
+        (_, 0) => Exit::Failed,
+        _ => Exit::Partial,
+    }
+}

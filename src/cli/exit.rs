@@ -1,0 +1,76 @@
+//! Exit codes, and which failure has which.
+
+use crate::bench::link::LinkError;
+use crate::bench::plan::PlanError;
+use crate::bench::run::RunError;
+use crate::engine::dial::DialError;
+use crate::units::UnitError;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All done.
+    Ok = 0,
+    /// Something failed that has no code of its own.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// Some of it was done.
+    Partial = 3,
+    /// The peer will not.
+    Refused = 5,
+    /// There is no connection, or none any more.
+    Unconnected = 6,
+    /// SIGINT or SIGTERM.
+    Interrupted = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        (exit as u8).into()
+    }
+}
+
+/// Show what clap has to say: help and version are no failure.
+pub(super) fn of_usage(error: &clap::Error) -> Exit {
+    // A closed standard output is nobody's loss here.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Ok }
+}
+
+/// The code of an error, by the most specific cause that is known.
+pub(super) fn of_error(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(link) = cause.downcast_ref::<LinkError>() {
+            return of_link(link);
+        }
+        if let Some(RunError::Plan(_)) = cause.downcast_ref::<RunError>() {
+            return Exit::Usage;
+        }
+        if let Some(RunError::Link(link)) = cause.downcast_ref::<RunError>() {
+            return of_link(link);
+        }
+        if let Some(plan) = cause.downcast_ref::<PlanError>() {
+            return if matches!(plan, PlanError::Source(_)) { Exit::Failed } else { Exit::Usage };
+        }
+        if cause.is::<UnitError>() {
+            return Exit::Usage;
+        }
+        if cause.is::<DialError>() {
+            return Exit::Unconnected;
+        }
+    }
+    Exit::Failed
+}
+
+/// The code of a link's failure.
+pub(super) fn of_link(error: &LinkError) -> Exit {
+    match error {
+        LinkError::Dial(DialError::Option(_)) => Exit::Usage,
+        LinkError::Dial(_) | LinkError::Lost { .. } => Exit::Unconnected,
+        LinkError::Refused { .. } => Exit::Refused,
+        LinkError::Interrupted => Exit::Interrupted,
+        LinkError::System { .. } => Exit::Failed,
+    }
+}

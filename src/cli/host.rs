@@ -1,0 +1,56 @@
+//! Naming a peer: `host`, `host:port`, `192.0.2.1:5290`, `[2001:db8::1]:5290`, `2001:db8::1`.
+
+use std::net::Ipv6Addr;
+
+/// A host and, if it was named, a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) port: Option<u16>,
+}
+
+impl std::str::FromStr for Host {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no host: write HOST, HOST:PORT or [IPV6]:PORT");
+        let host = |name: &str, port| Host { name: name.to_string(), port };
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Ok(host(text, None));
+        }
+        let (name, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (name, port) = rest.split_once(']').ok_or_else(wrong)?;
+                (name, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(wrong)?) })
+            }
+            None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+        };
+        let port = port.map(|port| port.parse().map_err(|_| wrong())).transpose()?;
+        if name.is_empty() || name.starts_with('-') || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(wrong());
+        }
+        Ok(host(name, port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports_are_told_apart() {
+        let table = [
+            ("nas", "nas", None),
+            ("nas:80", "nas", Some(80)),
+            ("192.0.2.1:5290", "192.0.2.1", Some(5290)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[::1]:7", "::1", Some(7)),
+        ];
+        for (text, name, port) in table {
+            assert_eq!(text.parse(), Ok(Host { name: name.to_string(), port }), "{text}");
+        }
+        for text in ["", ":80", "nas:x", "nas:70000", "[::1", "[::1]80", "a b", "-x"] {
+            assert!(text.parse::<Host>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Printing: a reader that goes away early (`| head`) is no failure, and no panic.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::report::terminal::Style;
+
+/// Print to standard output. A closed pipe is silently fine; anything else is an error.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| anyhow::anyhow!("standard output: {error}")),
+    }
+}
+
+/// Say something to the person on standard error. Nobody can be told if that fails.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// One line for an error and its causes, without saying twice what a cause says again.
+pub(super) fn complain(error: &anyhow::Error) {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    say(&format!("linerate: {line}"));
+}
+
+/// How to print to standard output as it is now.
+pub(super) fn style_of_stdout() -> Style {
+    let stdout = io::stdout();
+    style(stdout.is_terminal(), terminal_size::terminal_size_of(&stdout))
+}
+
+/// How to print to standard error as it is now.
+pub(super) fn style_of_stderr() -> Style {
+    let stderr = io::stderr();
+    style(stderr.is_terminal(), terminal_size::terminal_size_of(&stderr))
+}
+
+fn style(is_terminal: bool, size: Option<(terminal_size::Width, terminal_size::Height)>) -> Style {
+    Style::detect(is_terminal, |name| std::env::var(name).ok(), size.map(|(width, _)| usize::from(width.0)))
+}

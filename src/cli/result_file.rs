@@ -1,0 +1,52 @@
+//! Where a run is saved: found to be writable before anything is measured, and never half written.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// The folder of result files that nobody named.
+const FOLDER: &str = "results";
+
+/// A result file to be. Until it is written, only a hidden partial file stands beside it.
+pub(super) struct ResultFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: File,
+}
+
+impl ResultFile {
+    /// Make sure that `path` can be written.
+    pub(super) fn prepare(path: &Path) -> anyhow::Result<ResultFile> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let why = || format!("{}: cannot be written: name another file with --json PATH", path.display());
+        fs::create_dir_all(folder).with_context(why)?;
+        anyhow::ensure!(!path.is_dir(), "{}: is a folder: name a file with --json PATH", path.display());
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let partial = folder.join(format!(".{name}.{}.partial", std::process::id()));
+        let file = File::create(&partial).with_context(why)?;
+        Ok(ResultFile { path: path.to_path_buf(), partial, file })
+    }
+
+    /// The default one for a run that begins now, `YYYYMMDDTHHMMSSZ` in its name.
+    pub(super) fn default_path() -> PathBuf {
+        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        Path::new(FOLDER).join(format!("bench-{now}.json"))
+    }
+
+    /// Write it whole; says where.
+    pub(super) fn write(mut self, text: &str) -> anyhow::Result<PathBuf> {
+        let why = || format!("{}: cannot be written", self.path.display());
+        self.file.write_all(text.as_bytes()).with_context(why)?;
+        fs::rename(&self.partial, &self.path).with_context(why)?;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for ResultFile {
+    /// Nothing is left behind when there was nothing to write. After a rename there is nothing to remove.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.partial);
+    }
+}
