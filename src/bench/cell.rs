@@ -65,8 +65,8 @@ pub fn transfer(
         send: cell.send.name.to_string(),
         receive: cell.receive.name.to_string(),
         chunk: cell.size,
-        source: plan.server_source(),
-        sink: plan.sink(),
+        source: plan.server_source.clone(),
+        sink: plan.server_sink.clone(),
         quota: plan.quota(cell),
     };
     let source = match our_source(link, plan, cell) {
@@ -216,11 +216,11 @@ fn measure_time(
     ticker: &mut dyn Ticker,
 ) -> Result<Measured<Round>, LinkError> {
     let warmup = plan.draft.warmup.max(link.round_trip() * WARMUP_ROUND_TRIPS);
-    if let Some(ended) = link.wait(warmup, ticker)? {
+    if let Some(ended) = link.wait(id, warmup, ticker)? {
         return early_end(link, id, ended);
     }
     let (ours_before, theirs_before, _) = link.samples(id)?;
-    if let Some(ended) = link.wait(plan.draft.duration, ticker)? {
+    if let Some(ended) = link.wait(id, plan.draft.duration, ticker)? {
         return early_end(link, id, ended);
     }
     let (ours, theirs, _) = link.samples(id)?;
@@ -245,7 +245,7 @@ fn measure_bytes(
     let (mut moved, mut moved_at) = (0, Instant::now());
     loop {
         // Senders end when they have sent all; that is in order, so only their faults count.
-        if let Some(Ended { fault: Some(why) }) = link.wait(POLL_BYTES, ticker)? {
+        if let Some(Ended { fault: Some(why) }) = link.wait(id, POLL_BYTES, ticker)? {
             return Ok(Measured::Unavailable(why));
         }
         let (ours, theirs, _) = link.samples(id)?;
@@ -284,11 +284,11 @@ fn run_exchange(
             Err(why) => return Ok(Measured::Unavailable(why)),
         }
     }
-    if let Some(ended) = link.wait(plan.draft.warmup, ticker)? {
+    if let Some(ended) = link.wait(id, plan.draft.warmup, ticker)? {
         return early_end(link, id, ended);
     }
     link.samples(id)?;
-    if let Some(ended) = link.wait(plan.draft.duration, ticker)? {
+    if let Some(ended) = link.wait(id, plan.draft.duration, ticker)? {
         return early_end(link, id, ended);
     }
     let (_, theirs, latency) = link.samples(id)?;

@@ -199,13 +199,13 @@ impl Link {
         })
     }
 
-    /// Let time pass, unless a stream of ours ends: then its fault, or `None` for a stream that simply ended.
-    pub fn wait(&mut self, time: Duration, ticker: &mut dyn Ticker) -> Result<Option<Ended>, LinkError> {
+    /// Let time pass, unless a stream of ours in that job ends: then how.
+    pub fn wait(&mut self, job: u32, time: Duration, ticker: &mut dyn Ticker) -> Result<Option<Ended>, LinkError> {
         let until = Instant::now() + time;
         loop {
-            if let Some(EngineEvent::Ended { fault, .. }) =
-                self.take_engine(|event| matches!(event, EngineEvent::Ended { .. }))
-            {
+            let is_ours =
+                |event: &EngineEvent| matches!(event, EngineEvent::Ended { group, .. } if *group == u64::from(job));
+            if let Some(EngineEvent::Ended { fault, .. }) = self.take_engine(is_ours) {
                 return Ok(Some(Ended { fault: fault.map(|fault| fault.to_string()) }));
             }
             let now = Instant::now();

@@ -16,7 +16,8 @@ pub const ROUNDS_MAX: u32 = 1000;
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Most cells of a matrix.
 pub const CELLS_MAX: usize = 10_000;
-/// What each stream sends before the timed bytes when bytes rule instead of a duration: past slow start on a LAN.
+/// What each stream sends at most before the timed bytes when bytes rule instead of a duration: past slow start on
+/// a LAN. Never more than the timed bytes themselves.
 pub const WARMUP_BYTES: u64 = 8 << 20;
 
 /// Descriptors kept for everything that is not a data stream.
@@ -175,8 +176,12 @@ pub struct Plan {
     pub cells: Vec<CellPlan>,
     /// Request sizes of the latency table.
     pub latency_sizes: Vec<u64>,
-    /// The opened source file.
+    /// The opened source file, where this end sends one.
     pub source: Option<Source>,
+    /// The sink, as the server is told.
+    pub server_sink: Place,
+    /// What the server sends, as it is told: a file in the folder that it serves.
+    pub server_source: Place,
     /// Seed of the order.
     pub seed: u64,
 }
@@ -193,10 +198,14 @@ impl Plan {
         let cells = if draft.throughput { cells(&draft)? } else { Vec::new() };
         check_descriptors(&draft, &cells)?;
         let largest = draft.sizes.last().copied().unwrap_or(1);
-        let source = draft.source.as_deref().map(|path| file::open(path, largest)).transpose()?;
+        let ours = draft.source.as_deref().filter(|_| draft.direction != Direction::Receive);
+        let source = ours.map(|path| file::open(path, largest)).transpose()?;
+        let server_sink = draft.sink.as_deref().map_or(Place::Nothing, place);
+        let theirs = draft.source.as_deref().filter(|_| draft.direction != Direction::Send);
+        let server_source = theirs.map_or(Place::Nothing, place);
         let latency_sizes = if draft.latency { draft.sizes.clone() } else { Vec::new() };
         let seed = draft.seed.unwrap_or(fresh_seed);
-        Ok(Plan { draft, cells, latency_sizes, source, seed })
+        Ok(Plan { draft, cells, latency_sizes, source, server_sink, server_source, seed })
     }
 
     /// The most streams of any cell, over both directions.
@@ -209,22 +218,16 @@ impl Plan {
     pub fn quota(&self, cell: &CellPlan) -> Quota {
         match self.draft.bytes {
             None => Quota::UntilStopped,
-            Some(bytes) => Quota::Exactly { warmup: WARMUP_BYTES, bytes: bytes.div_ceil(u64::from(cell.streams)) },
+            Some(bytes) => {
+                let bytes = bytes.div_ceil(u64::from(cell.streams));
+                Quota::Exactly { warmup: WARMUP_BYTES.min(bytes), bytes }
+            }
         }
-    }
-
-    /// The sink, as the server is told.
-    pub fn sink(&self) -> Place {
-        self.draft.sink.as_deref().map_or(Place::Nothing, place)
-    }
-
-    /// The server's source when it sends. Ours is a path here, theirs one in the folder that it serves.
-    pub fn server_source(&self) -> Place {
-        self.draft.source.as_deref().map_or(Place::Nothing, place)
     }
 }
 
-fn place(path: &std::path::Path) -> Place {
+/// A path as the protocol carries it.
+pub fn place(path: &std::path::Path) -> Place {
     Place::File(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec())
 }
 

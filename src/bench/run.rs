@@ -9,7 +9,7 @@ use super::plan::{CellPlan, Plan};
 use super::schedule::{self, Item};
 use crate::measure::environment;
 use crate::measure::histogram::LatencyHistogram;
-use crate::proto::message::{Capability, Description, Direction, Reply, Request, SocketOptions};
+use crate::proto::message::{Capability, Description, Direction, Place, Reply, Request, SocketOptions};
 use crate::text::printable_limit;
 
 /// What a loopback link uses where nobody chose: a congestion control that paces would measure its own timers.
@@ -69,7 +69,7 @@ fn agree(link: &Link, plan: &Plan, server: &Description) -> Result<LinkFacts, Ru
         );
         return Err(RunError::Plan(why));
     }
-    let needs_folder = draft.sink.is_some() || (draft.source.is_some() && draft.direction != Direction::Send);
+    let needs_folder = plan.server_sink != Place::Nothing || plan.server_source != Place::Nothing;
     if needs_folder && !server.serves_folder {
         let why = "--sink or --source names a file on the server, which serves no folder: start it as `linerate serve FOLDER`";
         return Err(RunError::Plan(why.to_string()));

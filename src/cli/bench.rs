@@ -1,6 +1,6 @@
 //! `linerate bench`: measure a link.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ use super::serve::PORT_DEFAULT;
 use super::{Exit, exit, out};
 use crate::bench::link::Link;
 use crate::bench::outcome::Outcome;
-use crate::bench::plan::{Draft, Plan};
+use crate::bench::plan::{self, Draft, Plan, PlanError};
 use crate::bench::run;
 use crate::engine::dial::{self, Family};
-use crate::proto::message::{Direction, SocketOptions};
+use crate::proto::message::{Direction, Place, SocketOptions};
 use crate::report::{self, build, schema::Document, terminal};
 use crate::text::printable;
 use crate::units::{Bytes, Rate, Span};
@@ -199,9 +199,10 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
 fn draft(args: &Args) -> anyhow::Result<Draft> {
     let Args { matrix, timing, sockets, .. } = args;
     let narrow = |option: &str, bytes: Option<Bytes>| {
-        bytes.map(|bytes| i32::try_from(bytes.0).map(|n| n as u32)).transpose().map_err(|_| {
-            anyhow::anyhow!(crate::bench::plan::PlanError::Conflict(format!("{option}: sizes end below 2GiB here")))
-        })
+        bytes
+            .map(|bytes| i32::try_from(bytes.0).map(|n| n as u32))
+            .transpose()
+            .map_err(|_| anyhow::anyhow!(PlanError::Conflict(format!("{option}: sizes end below 2GiB here"))))
     };
     let cpus = timing.cpus.clone().unwrap_or(CpusOfBoth { client: Vec::new(), server: Vec::new() });
     Ok(Draft {
@@ -267,20 +268,29 @@ fn peer(args: &Args, plan: &mut Plan) -> anyhow::Result<(Option<OwnServer>, Vec<
     Ok((Some(server), vec![address]))
 }
 
-/// A server of our own sees the same files: have it serve the folder of the file that it needs, and name that file
+/// A server of our own sees the same files: have it serve the folder of the files that it needs, and name them
 /// within it.
 fn served_folder(plan: &mut Plan) -> anyhow::Result<Option<PathBuf>> {
-    let file = match (&mut plan.draft.sink, plan.draft.direction, &mut plan.draft.source) {
-        (Some(sink), _, _) => sink,
-        (None, Direction::Receive | Direction::Both, Some(source)) => source,
-        _ => return Ok(None),
-    };
-    let name = file.file_name().map(PathBuf::from);
-    let name = name.with_context(|| format!("{}: does not name a file", file.display()))?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = folder.canonicalize().with_context(|| format!("{}", folder.display()))?;
-    *file = name;
-    Ok(Some(folder))
+    let mut folder = None;
+    let wanted = [(&plan.draft.sink, &mut plan.server_sink), (&plan.draft.source, &mut plan.server_source)];
+    for (path, place) in wanted {
+        let (Some(path), false) = (path, *place == Place::Nothing) else { continue };
+        let (parent, name) = split(path)?;
+        *place = plan::place(Path::new(name));
+        let other = folder.replace(parent.clone()).filter(|other| *other != parent);
+        if other.is_some() {
+            let why = "--sink and --source must be in the same folder when the server needs both".to_string();
+            return Err(PlanError::Conflict(why).into());
+        }
+    }
+    Ok(folder)
+}
+
+fn split(path: &Path) -> anyhow::Result<(PathBuf, &OsStr)> {
+    let name = path.file_name().with_context(|| format!("{}: does not name a file", path.display()))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent.canonicalize().with_context(|| format!("{}: no such folder", parent.display()))?;
+    Ok((parent, name))
 }
 
 fn show(document: &Document, to_stdout: bool, quiet: bool) -> anyhow::Result<()> {

@@ -1,7 +1,5 @@
 //! Naming a peer: `host`, `host:port`, `192.0.2.1:5290`, `[2001:db8::1]:5290`, `2001:db8::1`.
 
-use std::net::Ipv6Addr;
-
 /// A host and, if it was named, a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
@@ -14,14 +12,13 @@ impl std::str::FromStr for Host {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no host: write HOST, HOST:PORT or [IPV6]:PORT");
         let host = |name: &str, port| Host { name: name.to_string(), port };
-        if text.parse::<Ipv6Addr>().is_ok() {
-            return Ok(host(text, None));
-        }
+        let is_bare_ipv6 = !text.starts_with('[') && text.matches(':').count() > 1;
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (name, port) = rest.split_once(']').ok_or_else(wrong)?;
                 (name, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(wrong)?) })
             }
+            None if is_bare_ipv6 => (text, None),
             None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
         };
         let port = port.map(|port| port.parse().map_err(|_| wrong())).transpose()?;
@@ -43,6 +40,7 @@ mod tests {
             ("nas:80", "nas", Some(80)),
             ("192.0.2.1:5290", "192.0.2.1", Some(5290)),
             ("::1", "::1", None),
+            ("fe80::1%eth0", "fe80::1%eth0", None),
             ("[::1]", "::1", None),
             ("[::1]:7", "::1", Some(7)),
         ];

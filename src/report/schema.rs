@@ -151,7 +151,8 @@ pub struct Throughput {
     pub rounds_bytes_per_s: Vec<f64>,
 }
 
-/// CPU cost over all rounds of a cell.
+/// CPU cost over all rounds of a cell. In direction `both` each process does both: then the sender is the client's
+/// process and the receiver the server's, each over the bytes that it moved both ways.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cpu {
