@@ -61,7 +61,6 @@ fn agree(link: &Link, plan: &Plan, server: &Description) -> Result<LinkFacts, Ru
     let (local, peer) = (link.local()?, link.peer());
     let client = environment::capture(Some(local.ip()));
     let loopback = peer.ip().is_loopback() || peer.ip() == local.ip();
-    let draft = &plan.draft;
     if plan.streams_max() > server.streams_max {
         let (wanted, most) = (plan.streams_max(), server.streams_max);
         let why = format!(

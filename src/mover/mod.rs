@@ -23,12 +23,14 @@ mod read_ahead;
 mod receive_read;
 mod receive_splice;
 mod receive_trunc;
+mod segments;
 mod sendfile;
 mod splice;
 mod write;
 mod zerocopy;
 
 pub use pool::{Pool, PoolBuf};
+pub use segments::Segments;
 
 /// Send methods, in the order of tables.
 pub static SEND: [SendRow; 5] = [write::ROW, mmap::ROW, sendfile::ROW, splice::ROW, zerocopy::ROW];
@@ -90,6 +92,8 @@ pub struct Source {
     pub name: Arc<str>,
     /// The whole of it, mapped, where it is small and hot: methods that send from memory take it from here.
     pub resident: Option<Arc<FileMapping>>,
+    /// What streams have mapped of it at the moment.
+    pub segments: Arc<Segments>,
 }
 
 /// Where received bytes go.

@@ -36,7 +36,7 @@ pub(super) fn from_file(mut file: File, name: &str, needed: u64) -> Result<Sourc
     if len < needed {
         return Err(StoreError::TooShort { name: name.to_string(), len, needed });
     }
-    Ok(Source { file: Arc::new(file), len, name: name.into(), resident: None })
+    Ok(Source { file: Arc::new(file), len, name: name.into(), resident: None, segments: Arc::default() })
 }
 
 #[cfg(test)]

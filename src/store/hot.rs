@@ -31,7 +31,13 @@ pub fn open(chunk: u64) -> Result<Source, StoreError> {
     let mapping = FileMapping::new(&file, 0, len as usize)
         .and_then(|mapping| mapping.populate(0, len as usize).map(|()| mapping))
         .map_err(|error| StoreError::system(NAME, "mapping it", error))?;
-    Ok(Source { file: Arc::new(file), len, name: NAME.into(), resident: Some(Arc::new(mapping)) })
+    Ok(Source {
+        file: Arc::new(file),
+        len,
+        name: NAME.into(),
+        resident: Some(Arc::new(mapping)),
+        segments: Arc::default(),
+    })
 }
 
 fn fill(file: &File, len: u64) -> std::io::Result<()> {
