@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Exit, out};
-use crate::bench::server::{Config, Server};
-use crate::units::Bytes;
+use crate::bench::server::{Config, ServeError, Server};
 
 /// The port that is used when none is named.
 pub(super) const PORT_DEFAULT: u16 = 5290;
@@ -17,9 +16,9 @@ pub(super) const PORT_DEFAULT: u16 = 5290;
 pub(super) struct Args {
     /// A folder in which clients may name sources and make new sink files; without it they can do neither.
     root: Option<PathBuf>,
-    /// Where to listen; port 0 takes a free one and says which.
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = SocketAddr::from(([0u16; 8], PORT_DEFAULT)))]
-    listen: SocketAddr,
+    /// Where to listen; port 0 takes a free one and says which [default: [::]:5290, which takes IPv4 too].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
     /// End after one session, or when standard input ends.
     #[arg(long)]
     once: bool,
@@ -29,8 +28,18 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let config = Config { listen: args.listen, root: args.root, once: args.once };
-    let server = Server::bind(&config)?;
+    let everywhere = SocketAddr::from(([0u16; 8], PORT_DEFAULT));
+    let config = Config { listen: args.listen.unwrap_or(everywhere), root: args.root, once: args.once };
+    let server = match Server::bind(&config) {
+        // A kernel without IPv6.
+        Err(ServeError::Listen { error, .. })
+            if args.listen.is_none() && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            let listen = SocketAddr::from(([0u8; 4], PORT_DEFAULT));
+            Server::bind(&Config { listen, ..config })?
+        }
+        other => other?,
+    };
     out::print(&format!("listening on {}\n", server.address()?))?;
     let summary = server.run()?;
     if !args.quiet {
@@ -47,6 +56,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// A byte count rounded for a person.
 fn about(bytes: u64) -> String {
-    const GIB: u64 = 1 << 30;
-    if bytes >= GIB { format!("{:.1} GiB", bytes as f64 / GIB as f64) } else { Bytes(bytes).to_string() }
+    const STEPS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match STEPS.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes} B"),
+    }
 }
