@@ -10,6 +10,7 @@
 //! | [`flow`] | what a worker drives: the trait and what it may use |
 //! | [`send`], [`receive`], [`exchange`] | the three flows |
 //! | `worker` | the loop of a worker thread |
+//! | `batching` | fewer wake-ups for a fast receiver |
 //! | [`control`] | a control connection and the transport seam where TLS slots in |
 //! | [`newcomer`] | connections that have not yet said what they are |
 //! | [`options`] | socket options of data streams |
@@ -30,6 +31,7 @@ use crate::mover::Fault;
 use crate::proto::message::WorkerSample;
 use crate::sys::tcp_info::TcpInfo;
 
+mod batching;
 pub mod control;
 pub mod dial;
 pub mod exchange;

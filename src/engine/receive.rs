@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::batching::Batching;
 use super::flow::{Budget, Flow, Progress, Room};
 use crate::mover::{Fault, Moved, ReceiveMethod, Sink};
 use crate::proto::message::{Tally, Timed, WorkerSample};
@@ -18,6 +19,7 @@ pub struct ReceiveFlow {
     state: State,
     /// Payload bytes that went into the sink: where the next one goes.
     placed: u64,
+    batching: Batching,
     tally: Tally,
     timed: Timed,
 }
@@ -42,6 +44,7 @@ impl ReceiveFlow {
             sink,
             state: BETWEEN_FRAMES,
             placed: 0,
+            batching: Batching::default(),
             tally: Tally::default(),
             timed: Timed::default(),
         }
@@ -120,6 +123,8 @@ impl ReceiveFlow {
             *bytes += n as u64;
             self.placed += n as u64;
             self.tally.bytes += n as u64;
+            let left = left.unwrap_or(u64::MAX);
+            self.batching.handle_received(n as u64, left, sock, room);
             self.end_frame_if_whole(room);
             if n < wanted && may_stop_short {
                 // The socket is empty, and whatever comes now comes with a new edge.

@@ -35,6 +35,11 @@ pub fn set_max_pacing_rate(sock: BorrowedFd<'_>, bytes_per_s: u64) -> io::Result
     set_option(sock, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, bytes_per_s)
 }
 
+/// Set SO_RCVLOWAT: the socket counts as readable once so many bytes wait, or nothing more can come.
+pub fn set_receive_low_water(sock: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_option(sock, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes as libc::c_int)
+}
+
 /// Set SO_ZEROCOPY, without which MSG_ZEROCOPY is ignored.
 pub fn set_zerocopy(sock: BorrowedFd<'_>) -> io::Result<()> {
     set_option(sock, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1 as libc::c_int)
