@@ -12,6 +12,9 @@ use crate::proto::probe::{Exchange, Side, Step};
 use crate::sys::mapping::FileMapping;
 use crate::sys::socket;
 
+/// Longer messages are taken as they come: their whole would have to fit the receive buffer.
+const LOW_WATER_BYTES_MAX: u64 = 128 << 10;
+
 /// Exchanges for as long as it is let.
 pub struct ExchangeFlow {
     exchange: Exchange,
@@ -19,6 +22,8 @@ pub struct ExchangeFlow {
     /// What is sent, over and over: any bytes will do.
     payload: std::sync::Arc<FileMapping>,
     asked_at: Option<Instant>,
+    /// What the socket was told to wait for before it wakes us (SO_RCVLOWAT).
+    low_water: u64,
     latency: LatencyHistogram,
     sent: Tally,
     received: Tally,
@@ -32,6 +37,7 @@ impl ExchangeFlow {
             side,
             payload: source.resident.clone()?,
             asked_at: None,
+            low_water: 1,
             latency: LatencyHistogram::new(),
             sent: Tally::default(),
             received: Tally::default(),
@@ -52,10 +58,16 @@ impl Flow for ExchangeFlow {
                 Step::Receive(left) => self.receive(left, sock, room),
             };
             match step {
-                Ok(Some(progress)) => return Ok(progress),
+                Ok(Some(progress)) => {
+                    self.wait_for_whole(sock, room);
+                    return Ok(progress);
+                }
                 Ok(None) if budget.spend(0) => {}
                 Ok(None) => return Ok(Progress::Again),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for_whole(sock, room);
+                    return Ok(Progress::Blocked);
+                }
                 Err(error) => return Err(Fault::Connection(error)),
             }
         }
@@ -76,6 +88,16 @@ impl Flow for ExchangeFlow {
 }
 
 impl ExchangeFlow {
+    /// Be woken once all that is left of the message is here, not for every segment of it. The mark follows what is
+    /// left, because with less than that to come a higher one would never be reached.
+    fn wait_for_whole(&mut self, sock: BorrowedFd<'_>, room: &Room<'_>) {
+        let Step::Receive(left) = self.exchange.step() else { return };
+        let wanted = if left <= LOW_WATER_BYTES_MAX { left } else { 1 };
+        if !room.spin && wanted != self.low_water && socket::set_receive_low_water(sock, wanted as u32).is_ok() {
+            self.low_water = wanted;
+        }
+    }
+
     fn send(&mut self, left: u64, sock: BorrowedFd<'_>, room: &Room<'_>) -> io::Result<Option<Progress>> {
         if self.side == Side::Asking && self.exchange.is_between() {
             self.asked_at = Some(Instant::now());
