@@ -39,9 +39,10 @@ impl ReadAhead {
         self.at + self.len as u64
     }
 
-    /// What it holds from `at`, which must be in it.
-    pub(super) fn from(&self, at: u64) -> &[u8] {
-        &self.buffer[(at - self.at) as usize..self.len]
+    /// Up to `len` bytes of what it holds from `at`, which must be in it.
+    pub(super) fn from(&self, at: u64, len: usize) -> &[u8] {
+        let held = &self.buffer[(at - self.at) as usize..self.len];
+        &held[..held.len().min(len)]
     }
 
     /// The buffer, for another use.

@@ -37,6 +37,6 @@ impl SendMethod for Splice {
         }
         turn.tally.calls += 1;
         let held = self.pipe.held();
-        moved(|| self.pipe.drain_to_stream(sock, held, held < len)).map_err(Fault::Connection)
+        moved(|| self.pipe.drain_to_stream(sock, held.min(len), held < len)).map_err(Fault::Connection)
     }
 }

@@ -41,7 +41,7 @@ impl SendMethod for Write {
             }
         };
         turn.tally.calls += 1;
-        let got = moved(|| socket::send(sock, held.from(at), false)).map_err(Fault::Connection)?;
+        let got = moved(|| socket::send(sock, held.from(at, len), false)).map_err(Fault::Connection)?;
         self.keep_or_give(held, at, got, turn);
         Ok(got)
     }

@@ -98,7 +98,7 @@ impl Zerocopy {
                 ReadAhead::fill(buffer, source, at, len, turn)?
             }
         };
-        let got = self.send(sock, turn, |flags| socket::send_flags(sock, held.from(at), flags))?;
+        let got = self.send(sock, turn, |flags| socket::send_flags(sock, held.from(at, len), flags))?;
         if at + got.bytes() == held.end() {
             self.lent.push_back(Lent { buffer: held.into_buffer(), last: self.next.wrapping_sub(1) });
         } else {
