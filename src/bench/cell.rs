@@ -185,10 +185,11 @@ fn run_transfer(
             Err(why) => return Ok(Measured::Unavailable(why)),
         }
     }
+    // Before the start, because a server that sends few bytes has sent them all by the time it can be asked.
+    let before_start = link.samples(id)?;
     if let Err(error) = link.call(Request::Start(id)) {
         return refusal_is_unavailable(error);
     }
-    let before_start = link.samples(id)?;
     for (number, sock, flow) in senders {
         link.current_engine()?.add(u64::from(id), number, sock, flow);
     }
