@@ -187,8 +187,12 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
     let (outcome, error) = measured?;
     drop(server);
     let document = build::document(&outcome, command.iter().map(|word| printable(word.as_encoded_bytes())).collect());
+    // Saved first, and shown even if that fails: neither must cost the other.
+    let saved = save(&document, file);
     show(&document, to_stdout, args.output.quiet)?;
-    save(&document, file, args.output.quiet)?;
+    if let Some(path) = saved?.filter(|_| !args.output.quiet) {
+        out::say(&format!("saved as {}", path.display()));
+    }
     if let Some(error) = &error {
         out::say(&format!("linerate: {error}: what was measured until then is kept, marked incomplete"));
         return Ok(exit::of_link(error));
@@ -307,13 +311,9 @@ fn show(document: &Document, to_stdout: bool, quiet: bool) -> anyhow::Result<()>
     }
 }
 
-fn save(document: &Document, file: Option<ResultFile>, quiet: bool) -> anyhow::Result<()> {
-    let Some(file) = file else { return Ok(()) };
-    let path = file.write(&report::to_json(document)?)?;
-    if !quiet {
-        out::say(&format!("saved as {}", path.display()));
-    }
-    Ok(())
+/// Where it was saved.
+fn save(document: &Document, file: Option<ResultFile>) -> anyhow::Result<Option<PathBuf>> {
+    file.map(|file| file.write(&report::to_json(document)?)).transpose()
 }
 
 /// Whether all was measured that could be. A method that a kernel lacks is no failure, unless it was asked for.
