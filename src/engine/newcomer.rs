@@ -23,7 +23,7 @@ pub const NEWCOMERS_MAX: usize = 10_000;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 const SAY_UNKNOWN: &[u8] = b"linerate: this port speaks the linerate protocol: use `linerate bench HOST`\n";
-const SAY_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 68\r\n\
+const SAY_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 69\r\n\
 Connection: close\r\n\r\nThis is a linerate server, not a web page: use `linerate bench HOST`\n";
 
 /// A newcomer that has said what it is.
