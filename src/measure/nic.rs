@@ -25,7 +25,7 @@ pub fn capture(local: IpAddr) -> Option<Nic> {
     let offload = |(name, on): (&str, bool)| Offload { name: name.to_owned(), on };
     Some(Nic {
         address: local.to_string(),
-        driver,
+        driver: driver.or_else(|| ethtool::driver(&name)),
         speed_mbit_per_s: read_text(sysfs.join("speed")).and_then(|text| parse_speed(&text)),
         mtu_bytes: read_text(sysfs.join("mtu")).and_then(|text| text.trim().parse().ok()),
         offloads: ethtool::offloads(&name).into_iter().map(offload).collect(),

@@ -1,8 +1,8 @@
-//! Offloads of a network device, by the ethtool requests that need no privilege.
+//! Offloads and driver of a network device, by the ethtool requests that need no privilege.
 //!
-//! Only reads. Link speed, MTU and driver are in sysfs and read by `measure`.
+//! Only reads. Link speed and MTU are in sysfs and read by `measure`; so is the driver of a device that has hardware.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
@@ -10,17 +10,31 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 ///
 /// Those that the device or the kernel does not know are left out; so is everything when there is no such device.
 pub fn offloads(interface: &str) -> Vec<(&'static str, bool)> {
-    let Some(name) = interface_name(interface) else {
-        return Vec::new();
-    };
-    // Any socket will do: it only leads to the network namespace.
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let Ok(sock) = socket(AddressFamily::Inet, SockType::Datagram, flags, None) else {
+    let (Some(name), Some(sock)) = (interface_name(interface), any_socket()) else {
         return Vec::new();
     };
     let read = |(offload, command)| Some((offload, value(sock.as_fd(), name, command)? != 0));
     REQUESTS.into_iter().filter_map(read).collect()
 }
+
+/// Driver of a device. A virtual one (veth, bridge) has no device in sysfs, but this name.
+pub fn driver(interface: &str) -> Option<String> {
+    let (name, sock) = (interface_name(interface)?, any_socket()?);
+    let mut info = EthtoolDriver { command: DRIVER_REQUEST, driver: [0; 32], others: [0; 160] };
+    // SAFETY: DRIVER_REQUEST takes an `ethtool_drvinfo`, which is what `info` is.
+    unsafe { request(sock.as_fd(), name, &mut info)? };
+    let end = info.driver.iter().position(|byte| *byte == 0).unwrap_or(info.driver.len());
+    let driver = String::from_utf8_lossy(&info.driver[..end]).into_owned();
+    (!driver.is_empty()).then_some(driver)
+}
+
+/// Any will do: it only leads to the network namespace.
+fn any_socket() -> Option<OwnedFd> {
+    socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()
+}
+
+/// `ETHTOOL_GDRVINFO`.
+const DRIVER_REQUEST: u32 = 0x3;
 
 /// The requests and what they ask for (linux/ethtool.h).
 const REQUESTS: [(&str, u32); 6] = [
@@ -54,17 +68,36 @@ struct EthtoolValue {
     data: u32,
 }
 
+/// The kernel's `struct ethtool_drvinfo`.
+#[repr(C)]
+struct EthtoolDriver {
+    command: u32,
+    driver: [u8; 32],
+    /// Version, firmware, bus, ROM (32 bytes each), 12 bytes in reserve and 5 counts of 4 bytes.
+    others: [u8; 160],
+}
+
 fn value(sock: BorrowedFd<'_>, interface: InterfaceName, command: u32) -> Option<u32> {
     let mut value = EthtoolValue { command, data: 0 };
+    // SAFETY: each of `REQUESTS` takes an `ethtool_value`, which is what `value` is.
+    unsafe { request(sock, interface, &mut value)? };
+    Some(value.data)
+}
+
+/// Ask the kernel; `None` when it does not answer.
+///
+/// # Safety
+/// `data` is the structure that the request in its first four bytes takes.
+unsafe fn request<T>(sock: BorrowedFd<'_>, interface: InterfaceName, data: &mut T) -> Option<()> {
     let mut request = libc::ifreq {
         ifr_name: interface,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: std::ptr::from_mut(data).cast() },
     };
-    // SAFETY: SIOCETHTOOL reads `request`, a whole `ifreq`, and through its `ifru_data` reads and writes one
-    // `ethtool_value`, which is what each of `REQUESTS` takes and what `value` is. Both live past the call, and the
-    // kernel keeps neither pointer.
+    // SAFETY: SIOCETHTOOL reads `request`, a whole `ifreq`, and through its `ifru_data` reads and writes the structure
+    // that the request takes, which is what the caller says `data` is. Both live past the call, and the kernel keeps
+    // neither pointer.
     let result = unsafe { libc::ioctl(sock.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    (result == 0).then_some(value.data)
+    (result == 0).then_some(())
 }
 
 #[cfg(test)]
@@ -81,9 +114,15 @@ mod tests {
     }
 
     #[test]
+    fn structures_are_as_long_as_the_kernels() {
+        assert_eq!((size_of::<EthtoolValue>(), size_of::<EthtoolDriver>()), (8, 196));
+    }
+
+    #[test]
     fn a_device_that_cannot_be_has_none() {
         for name in ["", "no-such-device", "a-name-that-is-far-too-long", "l\0o"] {
             assert_eq!(offloads(name), [], "{name:?}");
+            assert_eq!(driver(name), None, "{name:?}");
         }
     }
 }
