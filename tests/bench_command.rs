@@ -10,7 +10,7 @@ use common::{
     run_bounded, skip_unless, status_kib, wait_until,
 };
 use linerate::report::format::{gbit, ns};
-use linerate::report::schema::{Cell, Document};
+use linerate::report::schema::{Cell, Document, Settings};
 use linerate::units::parse_size_list;
 
 const METHODS: [&str; 5] = ["write", "mmap", "sendfile", "splice", "zerocopy"];
@@ -30,7 +30,7 @@ fn one_cell(options: &[&str]) -> Document {
     run_alone(&[&ONE_CELL, options].concat())
 }
 
-fn check_cell(cell: &Cell) {
+fn check_cell(cell: &Cell, settings: &Settings) {
     let name = format!("{} {} {} bytes × {}", cell.method, cell.receive, cell.size_bytes, cell.streams);
     assert_eq!(cell.unavailable, None, "{name}");
     let throughput = cell.throughput.as_ref().unwrap_or_else(|| panic!("{name}: no number"));
@@ -38,10 +38,11 @@ fn check_cell(cell: &Cell) {
     assert!(low >= 0.0 && low <= throughput.median_bytes_per_s, "{name}: {throughput:?}");
     assert!(throughput.median_bytes_per_s <= high && high.is_finite(), "{name}: {throughput:?}");
     assert!((0.0..=1.0).contains(&throughput.coverage), "{name}: {throughput:?}");
-    // On a loopback, small zerocopy sends overflow the receiver's buffer (the kernel copies each into a page of its
-    // own), and a connection then waits for its retransmission timer longer than these cells last.
-    if cell.method == "zerocopy" && cell.size_bytes < 4096 {
-        return;
+    // In a window of time nothing may have come: on a busy machine neither end may have had its turn, and on a loopback
+    // small zerocopy sends overflow the receiver's buffer (the kernel copies each into a page of its own), so that
+    // the connection waits for its retransmission timer. A number of bytes has come.
+    if settings.bytes_per_cell == 0 && throughput.median_bytes_per_s == 0.0 {
+        return println!("{name}: nothing came within the window");
     }
     assert!(low > 0.0, "{name}: {throughput:?}");
     assert!(cell.calls.sender_per_gib > 0.0 && cell.calls.receiver_per_gib > 0.0, "{name}: {:?}", cell.calls);
@@ -55,7 +56,7 @@ fn check_cell(cell: &Cell) {
 #[track_caller]
 fn check_all(document: &Document) {
     assert!(document.complete);
-    document.cells.iter().for_each(check_cell);
+    document.cells.iter().for_each(|cell| check_cell(cell, &document.settings));
     for row in &document.latency {
         assert!(row.unavailable.is_none() && row.count > 0, "{row:?}");
         let quantiles = [1, row.p50_ns, row.p90_ns, row.p99_ns, row.p999_ns, row.max_ns];
@@ -281,7 +282,8 @@ fn what_the_receiver_does_not_look_at_is_labelled() {
 
 #[test]
 fn zerocopy_that_copies_after_all_is_labelled() {
-    let document = run_alone(&["--sizes", "64KiB", "--no-latency", "--methods", "zerocopy,write"]);
+    let document = run_alone(&["--sizes", "64KiB", "--no-latency", "--methods", "zerocopy,write", "--bytes", "4MiB"]);
+    check_all(&document);
     for cell in &document.cells {
         let says_copied = cell.labels.iter().any(|label| label == "copied");
         assert_eq!(says_copied, cell.method == "zerocopy", "{cell:?}");

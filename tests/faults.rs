@@ -66,13 +66,15 @@ fn endless(folder: &Path, options: &[&str]) -> Running {
     Running::start(command.args(ENDLESS).args(options).current_dir(folder))
 }
 
-/// Wait until a client's data streams reach a server: it has more sockets than its listener, the pair that signals
-/// come through, and a control connection.
+/// Wait until a client's data streams reach a server: it has workers, and more sockets than its listener, the pair
+/// that signals come through, and a control connection.
 fn wait_until_measuring(pid: u32) {
+    let entries = |folder: &str| std::fs::read_dir(format!("/proc/{pid}/{folder}")).into_iter().flatten().flatten();
     wait_until("data streams are connected", || {
-        let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count() >= 5
+        let names = entries("task").filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        let sockets = entries("fd").filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let sockets = sockets.filter(|link| link.to_string_lossy().starts_with("socket:"));
+        names.filter(|name| name.starts_with("worker-")).count() > 0 && sockets.count() >= 5
     });
 }
 
