@@ -22,7 +22,7 @@ use crate::measure::histogram::LatencyHistogram;
 use crate::proto::message::{Message, Reply, Request, Sample, SocketOptions, WorkerSample};
 use crate::proto::session::{Ending, Event, Role};
 use crate::sys::tcp_info::TcpInfo;
-use crate::text::{printable, printable_limit};
+use crate::text::printable_limit;
 
 /// Time for the control connection to be made.
 pub const CONNECT_MAX: Duration = Duration::from_secs(8);
@@ -253,10 +253,7 @@ impl Link {
             link.replies.remove(at).map(|(_, reply)| reply)
         })?;
         match reply {
-            Reply::Refused(why) => {
-                let why = printable_limit(why.as_bytes(), REASON_CHARS_MAX);
-                Err(LinkError::Refused { peer: self.peer, why })
-            }
+            Reply::Refused(why) => Err(LinkError::Refused { peer: self.peer, why: shown(&why) }),
             reply => Ok(reply),
         }
     }
@@ -300,11 +297,10 @@ impl Link {
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
             self.engine_events.push_back(event);
         }
+        let peer = self.peer;
         match &self.ending {
-            Some(ending) => {
-                let why = printable(ending.to_string().as_bytes());
-                Err(LinkError::Lost { peer: self.peer, why })
-            }
+            Some(Ending::TurnedAway(why)) => Err(LinkError::Refused { peer, why: shown(why) }),
+            Some(ending) => Err(LinkError::Lost { peer, why: shown(&ending.to_string()) }),
             None => Ok(()),
         }
     }
@@ -323,6 +319,11 @@ impl Link {
     pub fn forget_ended(&mut self) {
         self.engine_events.retain(|event| !matches!(event, EngineEvent::Ended { .. }));
     }
+}
+
+/// What a peer said, safe to show.
+fn shown(why: &str) -> String {
+    printable_limit(why.as_bytes(), REASON_CHARS_MAX)
 }
 
 /// A stream of ours that ended.

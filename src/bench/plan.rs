@@ -1,6 +1,7 @@
 //! What is to be measured. A [`Draft`] is what somebody asks for; a [`Plan`] that exists is possible, as far as this
 //! machine can tell: impossible combinations are refused before anything starts.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +10,18 @@ use crate::mover::{RECEIVE, ReceiveRow, SEND, SendRow, Source, receive_row, send
 use crate::proto::message::{CHUNK_BYTES_MAX, Direction, Place, Quota, STREAMS_MAX, SocketOptions, WORKERS_MAX};
 use crate::store::{StoreError, file};
 use crate::sys::{affinity, limits};
+use crate::units::{Bytes, Rate, Span};
 
 /// Most rounds.
 pub const ROUNDS_MAX: u32 = 1000;
 /// Longest measurement of one cell in one round.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Shortest measurement of one cell in one round.
+pub const DURATION_MIN: Duration = Duration::from_millis(1);
+/// Most bytes of one cell in one round.
+pub const BYTES_MAX: u64 = 1 << 60;
+/// Largest DiffServ code point.
+pub const DSCP_MAX: u32 = 63;
 /// Most cells of a matrix.
 pub const CELLS_MAX: usize = 10_000;
 /// What each stream sends at most before the timed bytes when bytes rule instead of a duration: past slow start on
@@ -117,11 +125,11 @@ pub enum PlanError {
         /// The option.
         option: &'static str,
         /// As given.
-        value: u128,
+        value: String,
         /// Lower bound.
-        least: u128,
+        least: String,
         /// Upper bound.
-        most: u128,
+        most: String,
     },
     /// Nothing to do.
     #[error("{0}")]
@@ -232,9 +240,6 @@ pub fn place(path: &std::path::Path) -> Place {
 }
 
 fn check_ranges(draft: &Draft) -> Result<(), PlanError> {
-    let in_range = |option, value: u128, least: u128, most: u128| {
-        if (least..=most).contains(&value) { Ok(()) } else { Err(PlanError::Range { option, value, least, most }) }
-    };
     if draft.sizes.is_empty() || draft.streams.is_empty() || draft.receive.is_empty() {
         return Err(PlanError::Nothing("--sizes, --streams and --receive each need at least one value"));
     }
@@ -242,28 +247,36 @@ fn check_ranges(draft: &Draft) -> Result<(), PlanError> {
         return Err(PlanError::Nothing("--no-throughput and --no-latency together leave nothing to measure"));
     }
     for size in &draft.sizes {
-        in_range("--sizes", (*size).into(), 1, CHUNK_BYTES_MAX.into())?;
+        in_range("--sizes", Bytes(*size), Bytes(1), Bytes(CHUNK_BYTES_MAX))?;
     }
     for streams in &draft.streams {
-        in_range("--streams", (*streams).into(), 1, STREAMS_MAX.into())?;
+        in_range("--streams", *streams, 1, STREAMS_MAX)?;
     }
-    in_range("--rounds", draft.rounds.into(), 1, ROUNDS_MAX.into())?;
-    in_range("--workers", draft.workers.into(), 0, WORKERS_MAX.into())?;
-    in_range("--duration (ms)", draft.duration.as_millis(), 1, DURATION_MAX.as_millis())?;
-    in_range("--warmup (ms)", draft.warmup.as_millis(), 0, DURATION_MAX.as_millis())?;
+    in_range("--rounds", draft.rounds, 1, ROUNDS_MAX)?;
+    in_range("--workers", draft.workers, 0, WORKERS_MAX)?;
+    in_range("--duration", Span(draft.duration), Span(DURATION_MIN), Span(DURATION_MAX))?;
+    in_range("--warmup", Span(draft.warmup), Span(Duration::ZERO), Span(DURATION_MAX))?;
     if let Some(bytes) = draft.bytes {
-        in_range("--bytes", bytes.into(), 1, u64::MAX as u128 / 2)?;
+        in_range("--bytes", Bytes(bytes), Bytes(1), Bytes(BYTES_MAX))?;
     }
     if let Some(reply) = draft.reply {
-        in_range("--reply", reply.into(), 1, CHUNK_BYTES_MAX.into())?;
+        in_range("--reply", Bytes(reply), Bytes(1), Bytes(CHUNK_BYTES_MAX))?;
     }
     if let Some(dscp) = draft.options.dscp {
-        in_range("--dscp", dscp.into(), 0, 63)?;
+        in_range("--dscp", dscp, 0, DSCP_MAX)?;
     }
     if let Some(pace) = draft.options.pace {
-        in_range("--pace (bytes/s)", pace.into(), 1, u64::MAX.into())?;
+        in_range("--pace", Rate(pace), Rate(1), Rate(u64::MAX))?;
     }
     Ok(())
+}
+
+fn in_range<T: PartialOrd + Display>(option: &'static str, value: T, least: T, most: T) -> Result<(), PlanError> {
+    if (&least..=&most).contains(&&value) {
+        return Ok(());
+    }
+    let (value, least, most) = (value.to_string(), least.to_string(), most.to_string());
+    Err(PlanError::Range { option, value, least, most })
 }
 
 fn check_cpus(draft: &Draft) -> Result<(), PlanError> {
@@ -292,10 +305,7 @@ fn cells(draft: &Draft) -> Result<Vec<CellPlan>, PlanError> {
             }
         }
     }
-    if cells.len() > CELLS_MAX {
-        let (value, most) = (cells.len() as u128, CELLS_MAX as u128);
-        return Err(PlanError::Range { option: "cells of the matrix:", value, least: 1, most });
-    }
+    in_range("cells of the matrix:", cells.len(), 1, CELLS_MAX)?;
     Ok(cells)
 }
 
@@ -348,8 +358,8 @@ mod tests {
         let table: [(String, &str); 12] = [
             (refused(|draft| draft.methods = vec!["teleport".into()]), "write, mmap, sendfile, splice, zerocopy"),
             (refused(|draft| draft.receive = vec!["look".into()]), "read, trunc, splice"),
-            (refused(|draft| draft.sizes = vec![0]), "from 1 to 67108864"),
-            (refused(|draft| draft.sizes = vec![65 << 20]), "from 1 to 67108864"),
+            (refused(|draft| draft.sizes = vec![0]), "from 1 to 64MiB"),
+            (refused(|draft| draft.sizes = vec![65 << 20]), "from 1 to 64MiB"),
             (refused(|draft| draft.rounds = 0), "from 1 to 1000"),
             (refused(|draft| draft.streams = vec![]), "at least one"),
             (refused(|draft| draft.streams = vec![8193]), "from 1 to 8192"),

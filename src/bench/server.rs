@@ -193,8 +193,8 @@ impl Server {
                 let made = ControlConnection::new(sock, peer, Role::Server, Box::new(Clear), registry, token);
                 let Ok(mut control) = made else { return };
                 if is_full {
-                    let why = format!("the server is busy with {most} sessions, its limit: try again later");
-                    return control.send(&Message::Bye(why));
+                    let why = format!("the server takes {most} at a time and is busy: try again later");
+                    return control.send(&Message::TurnedAway(why));
                 }
                 control.handle_ready();
                 entry.insert(Served::new(key as u64, control));

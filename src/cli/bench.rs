@@ -135,7 +135,7 @@ struct Sockets {
     mss: Option<Bytes>,
     /// DiffServ code point, 0 to 63.
     #[arg(long, value_name = "N")]
-    dscp: Option<u8>,
+    dscp: Option<u32>,
     /// Rate of each stream (SO_MAX_PACING_RATE), such as 5Gbit/s.
     #[arg(long, value_name = "RATE")]
     pace: Option<Rate>,

@@ -35,7 +35,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LINERATE_CO
 /// Moves data at line rate, and proves it.
 #[derive(Debug, Parser)]
 #[command(name = "linerate", version = VERSION, about, after_help = EXIT_CODES, subcommand_required = true)]
-#[command(arg_required_else_help = true)]
+#[command(arg_required_else_help = true, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

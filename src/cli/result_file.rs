@@ -14,6 +14,8 @@ pub(super) struct ResultFile {
     path: PathBuf,
     partial: PathBuf,
     file: File,
+    /// A folder that was made for it, and goes again if nothing is written.
+    made_folder: Option<PathBuf>,
 }
 
 impl ResultFile {
@@ -21,18 +23,27 @@ impl ResultFile {
     pub(super) fn prepare(path: &Path) -> anyhow::Result<ResultFile> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let why = || format!("{}: cannot be written: name another file with --json PATH", path.display());
+        let made_folder = (!folder.exists()).then(|| folder.to_path_buf());
+        anyhow::ensure!(
+            folder.is_dir() || made_folder.is_some(),
+            "{}: {} is no folder",
+            path.display(),
+            folder.display()
+        );
         fs::create_dir_all(folder).with_context(why)?;
         anyhow::ensure!(!path.is_dir(), "{}: is a folder: name a file with --json PATH", path.display());
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let partial = folder.join(format!(".{name}.{}.partial", std::process::id()));
         let file = File::create(&partial).with_context(why)?;
-        Ok(ResultFile { path: path.to_path_buf(), partial, file })
+        Ok(ResultFile { path: path.to_path_buf(), partial, file, made_folder })
     }
 
-    /// The default one for a run that begins now, `YYYYMMDDTHHMMSSZ` in its name.
+    /// The default one for a run that begins now, `YYYYMMDDTHHMMSSZ` in its name; never one that exists.
     pub(super) fn default_path() -> PathBuf {
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        Path::new(FOLDER).join(format!("bench-{now}.json"))
+        let named = |suffix: &str| Path::new(FOLDER).join(format!("bench-{now}{suffix}.json"));
+        let process = format!("-{}", std::process::id());
+        Some(named("")).filter(|path| !path.exists()).unwrap_or_else(|| named(&process))
     }
 
     /// Write it whole; says where.
@@ -48,5 +59,9 @@ impl Drop for ResultFile {
     /// Nothing is left behind when there was nothing to write. After a rename there is nothing to remove.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.partial);
+        if let Some(folder) = &self.made_folder {
+            // Fails, and shall, when the folder holds something.
+            let _ = fs::remove_dir(folder);
+        }
     }
 }

@@ -44,7 +44,7 @@ pub fn apply<S: AsFd>(sock: &S, domain: Domain, options: &SocketOptions) -> Resu
         named("--mss", sock.set_tcp_mss(bytes))?;
     }
     if let Some(dscp) = options.dscp {
-        let class = u32::from(dscp) << DSCP_SHIFT;
+        let class = dscp << DSCP_SHIFT;
         named("--dscp", if domain == Domain::IPV4 { sock.set_tos_v4(class) } else { sock.set_tclass_v6(class) })?;
     }
     if let Some(bytes_per_s) = options.pace {

@@ -27,15 +27,18 @@ pub(super) const ROW: SendRow = SendRow {
     },
     make: |sock| {
         socket::set_zerocopy(sock)?;
-        Ok(Box::new(Zerocopy { next: 0, released: 0, held: None, lent: VecDeque::new() }))
+        Ok(Box::new(Zerocopy { next: 0, released: 0, early: Vec::new(), held: None, lent: VecDeque::new() }))
     },
 };
 
-/// Invariants: sends `released..next` (counting in a circle) have not completed; `lent` is ordered by its last send,
-/// and none of its buffers was touched since.
+/// Invariants, counting in a circle: sends before `released` have completed, `released` itself has not or is `next`;
+/// `early` holds completed ranges behind it; `lent` is ordered by its last send, and none of its buffers was touched
+/// since.
 struct Zerocopy {
     next: u32,
     released: u32,
+    /// First and last, of completions that came out of order, as they may after a retransmission.
+    early: Vec<(u32, u32)>,
     held: Option<ReadAhead>,
     lent: VecDeque<Lent>,
 }
@@ -71,7 +74,7 @@ impl SendMethod for Zerocopy {
             let count = u64::from(done.count());
             turn.tally.completions += count;
             turn.tally.copied += if done.copied { count } else { 0 };
-            self.released = done.last.wrapping_add(1);
+            self.handle_completed(done.first, done.last);
         }
         while self.lent.front().is_some_and(|lent| is_before(lent.last, self.released)) {
             if let Some(lent) = self.lent.pop_front() {
@@ -83,6 +86,14 @@ impl SendMethod for Zerocopy {
 }
 
 impl Zerocopy {
+    /// Sends `first..=last` have completed.
+    fn handle_completed(&mut self, first: u32, last: u32) {
+        self.early.push((first, last));
+        while let Some(at) = self.early.iter().position(|(first, _)| *first == self.released) {
+            self.released = self.early.swap_remove(at).1.wrapping_add(1);
+        }
+    }
+
     fn push_file(
         &mut self,
         sock: BorrowedFd<'_>,
@@ -140,9 +151,11 @@ impl Zerocopy {
                     return Ok(Moved::Blocked);
                 }
                 turn.tally.calls += 1;
-                turn.tally.completions += 1;
-                turn.tally.copied += 1;
-                moved(|| call(0)).map_err(Fault::Connection)
+                let got = moved(|| call(0)).map_err(Fault::Connection)?;
+                let copied = u64::from(got != Moved::Blocked);
+                turn.tally.completions += copied;
+                turn.tally.copied += copied;
+                Ok(got)
             }
             Err(error) => Err(Fault::Connection(error)),
         }
@@ -152,4 +165,22 @@ impl Zerocopy {
 /// Whether send number `a` comes before `b`, counting in a circle.
 fn is_before(a: u32, b: u32) -> bool {
     a != b && b.wrapping_sub(a) < 1 << 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completions_out_of_order_release_only_what_has_no_gap_before_it() {
+        let start = u32::MAX - 1;
+        let mut zerocopy = Zerocopy { next: 4, released: start, early: Vec::new(), held: None, lent: VecDeque::new() };
+        zerocopy.handle_completed(1, 2);
+        assert_eq!(zerocopy.released, start);
+        zerocopy.handle_completed(start, u32::MAX);
+        assert_eq!(zerocopy.released, 0);
+        zerocopy.handle_completed(0, 0);
+        assert_eq!((zerocopy.released, zerocopy.early.len()), (3, 0));
+        assert!(is_before(2, zerocopy.released) && !is_before(3, zerocopy.released));
+    }
 }

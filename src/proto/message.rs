@@ -41,6 +41,8 @@ pub enum Message {
     },
     /// The sender ends the session on purpose, for this reason.
     Bye(String),
+    /// The server does not let this client in, for this reason.
+    TurnedAway(String),
 }
 
 /// What a client may ask.
@@ -224,7 +226,7 @@ pub struct SocketOptions {
     /// TCP_MAXSEG, bytes.
     pub mss: Option<u32>,
     /// DiffServ code point, 0 to 63.
-    pub dscp: Option<u8>,
+    pub dscp: Option<u32>,
     /// SO_MAX_PACING_RATE, bytes/s.
     pub pace: Option<u64>,
 }

@@ -58,6 +58,9 @@ pub enum Ending {
     /// The peer said so.
     #[error("the peer ended the session: {0}")]
     Bye(String),
+    /// The server did not let us in.
+    #[error("{0}")]
+    TurnedAway(String),
     /// The connection ended without a word.
     #[error("the peer closed the connection")]
     Lost,
@@ -238,6 +241,7 @@ impl Session {
             Message::Ping => self.send(&Message::Pong, now),
             Message::Pong => {}
             Message::Bye(why) => return Err(Ending::Bye(why)),
+            Message::TurnedAway(why) => return Err(Ending::TurnedAway(why)),
             other if self.events.len() < EVENTS_MAX => self.events.push_back(Event::Message(other)),
             _ => return Err(Ending::Backlog(EVENTS_MAX)),
         }

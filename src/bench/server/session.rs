@@ -6,6 +6,7 @@ use mio::net::TcpStream;
 
 use super::Shared;
 use crate::bench::flows::{self, HotSources};
+use crate::bench::plan::DSCP_MAX;
 use crate::engine::control::ControlConnection;
 use crate::engine::options::{apply, congestion_of};
 use crate::engine::{Config, Engine, Event as EngineEvent};
@@ -336,6 +337,9 @@ fn check(spec: &JobSpec, shared: &Shared) -> Result<u32, String> {
     let allowed = affinity::allowed_cpus();
     if let Some(cpu) = spec.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         return Err(format!("the server has no CPU {cpu} to pin to; it may use {allowed:?}"));
+    }
+    if spec.options.dscp.is_some_and(|dscp| dscp > DSCP_MAX) {
+        return Err(format!("a DiffServ code point is at most {DSCP_MAX}"));
     }
     if let Some(name) = spec.options.congestion.as_ref().filter(|name| name.len() > 16) {
         return Err(format!("{}: no congestion control has so long a name", printable(name.as_bytes())));

@@ -33,7 +33,8 @@ fn title(settings: &Settings, style: &Style) -> String {
         title += " (loopback)";
     }
     if settings.rounds > 0 {
-        title += &format!(" · {} rounds × {}", settings.rounds, per_cell(settings));
+        let rounds = if settings.rounds == 1 { "round" } else { "rounds" };
+        title += &format!(" · {} {rounds} × {}", settings.rounds, per_cell(settings));
     }
     title
 }
