@@ -1,0 +1,22 @@
+//! The program under test: the binary that cargo built beside this bench.
+
+use linerate::report::schema::{Document, SCHEMA};
+
+/// Its path.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_linerate");
+/// What both sides of every comparison use: a congestion control that paces would measure its own timers.
+pub const CONGESTION: &str = "cubic";
+
+/// The result that `linerate bench --json -` printed.
+pub fn parse(json: &str) -> anyhow::Result<Document> {
+    let document: Document = serde_json::from_str(json)?;
+    anyhow::ensure!(document.schema == SCHEMA, "linerate wrote schema {}, not {SCHEMA}", document.schema);
+    anyhow::ensure!(document.complete, "linerate marked its run as incomplete");
+    Ok(document)
+}
+
+/// A command line as it can be typed, near enough.
+pub fn command_line<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+    words.join(" ")
+}
