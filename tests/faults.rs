@@ -420,5 +420,5 @@ fn a_server_of_one_session_turns_a_second_away() {
     first.read_exact(&mut greeting).unwrap();
     let folder = folder();
     let done = run_bounded(bench(folder.path(), ONE_CELL).arg(serving.host()));
-    done.expect_line(6, &["busy with 1 sessions", "try again later"]);
+    done.expect_line(5, &["takes 1 at a time", "try again later"]);
 }

@@ -24,12 +24,8 @@ impl ResultFile {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let why = || format!("{}: cannot be written: name another file with --json PATH", path.display());
         let made_folder = (!folder.exists()).then(|| folder.to_path_buf());
-        anyhow::ensure!(
-            folder.is_dir() || made_folder.is_some(),
-            "{}: {} is no folder",
-            path.display(),
-            folder.display()
-        );
+        let is_usable = folder.is_dir() || made_folder.is_some();
+        anyhow::ensure!(is_usable, "{}: {} is no folder", why(), folder.display());
         fs::create_dir_all(folder).with_context(why)?;
         anyhow::ensure!(!path.is_dir(), "{}: is a folder: name a file with --json PATH", path.display());
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
