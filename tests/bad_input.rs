@@ -67,7 +67,7 @@ fn numbers_and_names_that_cannot_be_are_refused_with_those_that_can() {
         (&["--duration", "soon"], &["soon", "--duration"]),
         (&["--warmup", "25h"], &["--warmup"]),
         (&["--bytes", "0"], &["--bytes 0", "from 1"]),
-        (&["--pace", "0"], &["--pace", "from 1"]),
+        (&["--pace", "0"], &["--pace 0", "from 8bit/s to 10Tbit/s"]),
         (&["--pace", "fast"], &["fast", "--pace"]),
         (&["--dscp", "64"], &["--dscp 64", "from 0 to 63"]),
         (&["--dscp", "300"], &["300", "--dscp"]),

@@ -20,6 +20,8 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const DURATION_MIN: Duration = Duration::from_millis(1);
 /// Most bytes of one cell in one round.
 pub const BYTES_MAX: u64 = 1 << 60;
+/// Highest pace of a stream, bytes/s: 10 Tbit/s.
+pub const PACE_MAX: u64 = 1_250_000_000_000;
 /// Largest DiffServ code point.
 pub const DSCP_MAX: u32 = 63;
 /// Most cells of a matrix.
@@ -266,7 +268,7 @@ fn check_ranges(draft: &Draft) -> Result<(), PlanError> {
         in_range("--dscp", dscp, 0, DSCP_MAX)?;
     }
     if let Some(pace) = draft.options.pace {
-        in_range("--pace", Rate(pace), Rate(1), Rate(u64::MAX))?;
+        in_range("--pace", Rate(pace), Rate(1), Rate(PACE_MAX))?;
     }
     Ok(())
 }
