@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use linerate::engine::exchange::ExchangeFlow;
 use linerate::engine::flow::{Flow, Progress, Room};
 use linerate::engine::receive::ReceiveFlow;
-use linerate::engine::send::{Outgoing, SendFlow};
+use linerate::engine::send::{Cork, Outgoing, SendFlow};
 use linerate::mover::{Pool, RECEIVE, ReceiveRow, SEND, SendRow, Sink, Source};
 use linerate::proto::message::WorkerSample;
 use linerate::proto::probe::{Exchange, Side, Sizes};
@@ -120,7 +120,7 @@ fn of_transfer(send: &SendRow, receive: &ReceiveRow, source: &Source, chunks: u6
     let (near, far) = pair();
     let frame = Frame { file: 0, offset: 0, length: Length::UntilEnd, timed: false };
     let outgoing = Outgoing { frame, source: source.clone() };
-    let mut sending = SendFlow::new((send.make)(near.as_fd()).unwrap(), CHUNK_BYTES, [outgoing]);
+    let mut sending = SendFlow::new((send.make)(near.as_fd()).unwrap(), CHUNK_BYTES, Cork::Wanted, [outgoing]);
     let mut receiving = ReceiveFlow::new((receive.make)(), receive.takes_all, CHUNK_BYTES, Sink::Discard);
     allocations((&mut sending, &near), (&mut receiving, &far), chunks * CHUNK_BYTES)
 }

@@ -178,7 +178,7 @@ fn run_transfer(
     for (number, sock) in job.socks.into_iter().enumerate() {
         let number = number as u32;
         let flow = match source {
-            Some(source) if number < up => flows::sending(transfer, source, &sock),
+            Some(source) if number < up => flows::sending(transfer, plan.draft.options.nodelay, source, &sock),
             _ => flows::receiving(transfer, Sink::Discard),
         };
         match flow {

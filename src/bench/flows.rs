@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use crate::engine::exchange::ExchangeFlow;
 use crate::engine::flow::Flow;
 use crate::engine::receive::ReceiveFlow;
-use crate::engine::send::{Outgoing, SendFlow};
+use crate::engine::send::{Cork, Outgoing, SendFlow};
 use crate::mover::{Sink, Source, receive_row, send_row};
 use crate::proto::message::{Quota, Transfer, Work};
 use crate::proto::probe::{Exchange, Side, Sizes};
@@ -23,11 +23,17 @@ pub fn buffer_bytes(work: &Work) -> usize {
     }
 }
 
-/// The flow of a stream on which this end sends.
-pub fn sending<S: AsFd>(transfer: &Transfer, source: &Source, sock: &S) -> Result<Box<dyn Flow>, String> {
+/// The flow of a stream on which this end sends; `nodelay` as the socket has it.
+pub fn sending<S: AsFd>(
+    transfer: &Transfer,
+    nodelay: bool,
+    source: &Source,
+    sock: &S,
+) -> Result<Box<dyn Flow>, String> {
     let row = send_row(&transfer.send).ok_or_else(|| format!("no such send method: {}", transfer.send))?;
     let method = (row.make)(sock.as_fd()).map_err(|error| format!("{}: {error}", row.name))?;
-    Ok(Box::new(SendFlow::new(method, transfer.chunk, frames(transfer.quota, source))))
+    let cork = if nodelay || transfer.chunk < row.cork_from_bytes { Cork::Never } else { Cork::Wanted };
+    Ok(Box::new(SendFlow::new(method, transfer.chunk, cork, frames(transfer.quota, source))))
 }
 
 /// The flow of a stream on which this end receives.

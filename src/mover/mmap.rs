@@ -13,6 +13,7 @@ pub(super) const ROW: SendRow = SendRow {
     name: "mmap",
     summary: "send() straight from a mapping of the file (memmap2), populated ahead",
     descriptors: 0,
+    cork_from_bytes: 1,
     probe: always,
     make: |_| Ok(Box::new(Mmap { segment: None })),
 };

@@ -56,6 +56,8 @@ pub struct SendRow {
     pub summary: &'static str,
     /// File descriptors that one stream needs beside its socket.
     pub descriptors: u32,
+    /// From how many bytes a call on it gains from filling segments up (TCP_CORK).
+    pub cork_from_bytes: u64,
     /// Whether this kernel has it; the reason why not.
     pub probe: fn() -> Result<(), String>,
     /// One for a new stream on this socket.

@@ -10,6 +10,7 @@ pub(super) const ROW: SendRow = SendRow {
     name: "sendfile",
     summary: "sendfile(): pages of the file go to the socket inside the kernel",
     descriptors: 0,
+    cork_from_bytes: 1,
     probe: always,
     make: |_| Ok(Box::new(Sendfile)),
 };

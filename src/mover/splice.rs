@@ -9,6 +9,7 @@ pub(super) const ROW: SendRow = SendRow {
     name: "splice",
     summary: "splice(): file to pipe to socket inside the kernel",
     descriptors: 2,
+    cork_from_bytes: 1,
     probe: probe_splice,
     make: |_| Ok(Box::new(Splice { pipe: Pipe::new()? })),
 };

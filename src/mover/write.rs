@@ -10,6 +10,7 @@ pub(super) const ROW: SendRow = SendRow {
     name: "write",
     summary: "send() from a buffer; a file is read into it with pread() first",
     descriptors: 0,
+    cork_from_bytes: 1,
     probe: always,
     make: |_| Ok(Box::new(Write { held: None })),
 };

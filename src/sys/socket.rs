@@ -35,6 +35,11 @@ pub fn set_max_pacing_rate(sock: BorrowedFd<'_>, bytes_per_s: u64) -> io::Result
     set_option(sock, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, bytes_per_s)
 }
 
+/// Set TCP_CORK: while it is on, only full segments leave; taking it off sends what is left.
+pub fn set_cork(sock: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    set_option(sock, libc::IPPROTO_TCP, libc::TCP_CORK, libc::c_int::from(on))
+}
+
 /// Set SO_RCVLOWAT: the socket counts as readable once so many bytes wait, or nothing more can come.
 pub fn set_receive_low_water(sock: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     set_option(sock, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes as libc::c_int)

@@ -292,7 +292,9 @@ impl Job {
 
     fn sender(&self, sock: &TcpStream) -> Result<Box<dyn crate::engine::flow::Flow>, String> {
         match (&self.spec.work, &self.source) {
-            (Work::Transfer(transfer), Some(source)) => flows::sending(transfer, source, sock),
+            (Work::Transfer(transfer), Some(source)) => {
+                flows::sending(transfer, self.spec.options.nodelay, source, sock)
+            }
             _ => Err("nothing to send".to_string()),
         }
     }
