@@ -1,8 +1,9 @@
 //! Bytes of a file in a pool buffer, on their way to a socket: what `write` and `zerocopy` share.
 
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
 
 use super::{Fault, PoolBuf, Source, Turn};
+use crate::sys::raw::read_at;
 
 /// Bytes that were read and not yet all sent: `buffer[..len]` is the source from offset `at`.
 pub(super) struct ReadAhead {
@@ -22,7 +23,7 @@ impl ReadAhead {
     ) -> Result<ReadAhead, Fault> {
         let len = len.min(buffer.len());
         turn.tally.calls += 1;
-        match source.file.read_at(&mut buffer[..len], at) {
+        match read_at(source.file.as_fd(), &mut buffer[..len], at) {
             Ok(0) => Err(source.truncated(at)),
             Ok(len) => Ok(ReadAhead { buffer, at, len }),
             Err(error) => Err(Fault::Source { name: source.name.clone(), error }),

@@ -2,9 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::sendfile::sendfile;
-
 use super::{Fault, Moved, SendMethod, SendRow, Source, Turn, always, moved};
+use crate::sys::raw::sendfile;
 
 pub(super) const ROW: SendRow = SendRow {
     name: "sendfile",
@@ -26,9 +25,8 @@ impl SendMethod for Sendfile {
         len: usize,
         turn: &mut Turn<'_>,
     ) -> Result<Moved, Fault> {
-        let Ok(mut offset) = i64::try_from(at) else { return Err(source.truncated(at)) };
         turn.tally.calls += 1;
-        let got = moved(|| Ok(sendfile(sock, source.file.as_fd(), Some(&mut offset), len)?));
+        let got = moved(|| sendfile(sock, source.file.as_fd(), at, len));
         match got.map_err(|error| source.fault(error))? {
             Moved::Bytes(0) => Err(source.truncated(at)),
             other => Ok(other),

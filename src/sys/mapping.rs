@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -55,7 +55,7 @@ impl FileMapping {
         // SAFETY: `start..start + len` lies inside the mapping, which lives as long as `self`; only the kernel reads
         // it, and it answers with EFAULT where the file has shrunk. With MSG_ZEROCOPY the kernel holds references
         // to the pages themselves, so they outlive even the mapping.
-        super::socket::result(unsafe { libc::send(sock.as_raw_fd(), start.cast(), len, flags) })
+        unsafe { super::raw::send(sock, start, len, flags) }
     }
 
     /// Make the pages of a range present; EFAULT when the file no longer reaches so far. Before Linux 5.14 this

@@ -8,6 +8,7 @@ pub mod ethtool;
 pub mod limits;
 pub mod mapping;
 pub mod pipe;
+pub mod raw;
 pub mod socket;
 pub mod tcp_info;
 pub mod zerocopy;

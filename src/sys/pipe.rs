@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::raw::splice;
 
 /// What a pipe is asked to hold. The kernel's limit for an unprivileged user is 1 MiB a pipe by default.
 const CAPACITY_WANTED_BYTES: i32 = 1 << 20;
@@ -42,41 +44,33 @@ impl Pipe {
 
     /// Move up to `len` bytes of `file` from `offset` into the pipe; 0 at the end of the file.
     pub fn fill_from_file(&mut self, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
-        let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let n = splice(file, Some(&mut offset), &self.write, None, len, SpliceFFlags::SPLICE_F_MOVE)?;
+        let n = splice((file, Some(offset)), (self.write.as_fd(), None), len, libc::SPLICE_F_MOVE)?;
         self.held += n;
         Ok(n)
     }
 
     /// Move up to `len` bytes from a stream into the pipe; 0 when the stream ended.
     pub fn fill_from_stream(&mut self, stream: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
-        let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
-        let n = splice(stream, None, &self.write, None, len, flags)?;
+        let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+        let n = splice((stream, None), (self.write.as_fd(), None), len, flags)?;
         self.held += n;
         Ok(n)
     }
 
     /// Move what the pipe holds, up to `len`, into a stream; `more` says that more follows at once.
     pub fn drain_to_stream(&mut self, stream: BorrowedFd<'_>, len: usize, more: bool) -> io::Result<usize> {
-        let mut flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
-        flags.set(SpliceFFlags::SPLICE_F_MORE, more);
+        let more = if more { libc::SPLICE_F_MORE } else { 0 };
+        let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | more;
         self.drain(stream, None, len, flags)
     }
 
     /// Move what the pipe holds, up to `len`, into a file at `offset`, or into a device that has no offsets.
     pub fn drain_to_file(&mut self, file: BorrowedFd<'_>, offset: Option<u64>, len: usize) -> io::Result<usize> {
-        self.drain(file, offset, len, SpliceFFlags::SPLICE_F_MOVE)
+        self.drain(file, offset, len, libc::SPLICE_F_MOVE)
     }
 
-    fn drain(
-        &mut self,
-        out: BorrowedFd<'_>,
-        offset: Option<u64>,
-        len: usize,
-        flags: SpliceFFlags,
-    ) -> io::Result<usize> {
-        let mut offset = offset.map(i64::try_from).transpose().map_err(|_| io::ErrorKind::InvalidInput)?;
-        let n = splice(self.read.as_fd(), None, out, offset.as_mut(), len, flags)?;
+    fn drain(&mut self, out: BorrowedFd<'_>, offset: Option<u64>, len: usize, flags: u32) -> io::Result<usize> {
+        let n = splice((self.read.as_fd(), None), (out, offset), len, flags)?;
         self.held -= n.min(self.held);
         Ok(n)
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::raw;
+
 /// Send without ever blocking or raising SIGPIPE; `more` says that more follows at once (MSG_MORE).
 pub fn send(sock: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
     send_flags(sock, bytes, if more { libc::MSG_MORE } else { 0 })
@@ -14,20 +16,20 @@ pub fn send_flags(sock: BorrowedFd<'_>, bytes: &[u8], flags: i32) -> io::Result<
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the pointer and length are those of a live slice, which the kernel only reads. With MSG_ZEROCOPY it
     // holds references to the pages afterwards, not to our addresses, so freeing or reusing them is no memory error.
-    result(unsafe { libc::send(sock.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+    unsafe { raw::send(sock, bytes.as_ptr(), bytes.len(), flags) }
 }
 
 /// Receive without ever blocking; 0 when the stream ended.
 pub fn receive(sock: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and length are those of a live slice that nobody else can see while we hold it mutably.
-    result(unsafe { libc::recv(sock.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+    unsafe { raw::receive(sock, buffer.as_mut_ptr(), buffer.len(), libc::MSG_DONTWAIT) }
 }
 
 /// Take up to `len` bytes off a TCP socket without looking at them (MSG_TRUNC); 0 when the stream ended.
 pub fn discard(sock: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     // SAFETY: with MSG_TRUNC on TCP the kernel drops the bytes and never writes through the pointer (tcp(7)).
-    result(unsafe { libc::recv(sock.as_raw_fd(), std::ptr::null_mut(), len, flags) })
+    unsafe { raw::receive(sock, std::ptr::null_mut(), len, flags) }
 }
 
 /// Set SO_MAX_PACING_RATE, bytes per second.
@@ -55,11 +57,6 @@ fn set_option<T: Copy>(sock: BorrowedFd<'_>, level: i32, name: i32, value: T) ->
     // SAFETY: `value` lives through the call and `length` is its size; T is a plain integer here.
     let got = unsafe { libc::setsockopt(sock.as_raw_fd(), level, name, (&raw const value).cast(), length) };
     if got == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// The usual convention of system calls: a count, or -1 and errno.
-pub(super) fn result(got: isize) -> io::Result<usize> {
-    usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]

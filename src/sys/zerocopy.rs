@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::socket::result;
+use super::raw::result;
 
 const CONTROL_BYTES: usize = 128;
 /// `SO_EE_ORIGIN_ZEROCOPY` of linux/errqueue.h.
@@ -42,7 +42,7 @@ pub fn next_completion(sock: BorrowedFd<'_>) -> io::Result<Option<Completion>> {
     message.msg_controllen = CONTROL_BYTES as _;
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
     // SAFETY: `message` points at `control`, which lives through the call, with its true length, and at nothing else.
-    match result(unsafe { libc::recvmsg(sock.as_raw_fd(), &raw mut message, flags) }) {
+    match result(unsafe { libc::syscall(libc::SYS_recvmsg, sock.as_raw_fd(), &raw mut message, flags) }) {
         Ok(_) => parse(&message).map(Some),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
