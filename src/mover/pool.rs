@@ -12,6 +12,11 @@ pub const POOL_BUFFERS_MAX: usize = 256;
 /// A pool never has fewer: one to fill while the kernel still holds another.
 pub const POOL_BUFFERS_MIN: usize = 2;
 
+/// Buffers of this size and more are made of huge pages, where the system gives some.
+const HUGE_FROM_BYTES: usize = 256 << 10;
+/// A huge page.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// Buffers of one size, made when first wanted.
 ///
 /// Invariant: `live` counts the buffers that exist, in `free` or out; it never passes `limit`.
@@ -27,6 +32,8 @@ pub struct Pool {
 #[derive(Debug)]
 pub struct PoolBuf {
     memory: MmapMut,
+    /// Bytes of it that are the buffer; the rest fills up a huge page.
+    len: usize,
     live: Arc<AtomicUsize>,
 }
 
@@ -34,7 +41,7 @@ impl Pool {
     /// A pool of buffers of `buffer_bytes`, at least 1.
     pub fn new(buffer_bytes: usize) -> Pool {
         let buffer_bytes = buffer_bytes.max(1);
-        let limit = (POOL_BYTES_MAX / buffer_bytes).clamp(POOL_BUFFERS_MIN, POOL_BUFFERS_MAX);
+        let limit = (POOL_BYTES_MAX / mapped_bytes(buffer_bytes)).clamp(POOL_BUFFERS_MIN, POOL_BUFFERS_MAX);
         Pool { buffer_bytes, limit, free: Vec::with_capacity(limit), live: Arc::default() }
     }
 
@@ -64,22 +71,31 @@ impl Pool {
         if self.live.load(Ordering::Relaxed) >= self.limit {
             return None;
         }
-        let memory = MmapMut::map_anon(self.buffer_bytes).ok()?;
+        let memory = MmapMut::map_anon(mapped_bytes(self.buffer_bytes)).ok()?;
+        if self.buffer_bytes >= HUGE_FROM_BYTES {
+            // A hint: without huge pages the buffer is as good, only slower.
+            let _ = memory.advise(memmap2::Advice::HugePage);
+        }
         self.live.fetch_add(1, Ordering::Relaxed);
-        Some(PoolBuf { memory, live: self.live.clone() })
+        Some(PoolBuf { memory, len: self.buffer_bytes, live: self.live.clone() })
     }
+}
+
+/// What a buffer takes of the address space.
+fn mapped_bytes(buffer_bytes: usize) -> usize {
+    if buffer_bytes < HUGE_FROM_BYTES { buffer_bytes } else { buffer_bytes.next_multiple_of(HUGE_PAGE_BYTES) }
 }
 
 impl std::ops::Deref for PoolBuf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.memory
+        &self.memory[..self.len]
     }
 }
 
 impl std::ops::DerefMut for PoolBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.memory
+        &mut self.memory[..self.len]
     }
 }
 
