@@ -98,7 +98,7 @@ pub fn latency(
     ticker: &mut dyn Ticker,
 ) -> Result<Measured<(LatencyHistogram, bool)>, LinkError> {
     let reply = plan.draft.reply.unwrap_or(size);
-    let source = match link.hot.source(1) {
+    let source = match link.hot.source(size.max(reply)) {
         Ok(source) => source,
         Err(error) => return Ok(Measured::Unavailable(error.to_string())),
     };

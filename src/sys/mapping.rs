@@ -5,9 +5,12 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 /// `MADV_POPULATE_READ`, Linux 5.14.
 const MADV_POPULATE_READ: i32 = 22;
@@ -15,20 +18,32 @@ const MADV_POPULATE_READ: i32 = 22;
 /// A read-only, shared mapping of a part of a file.
 #[derive(Debug)]
 pub struct FileMapping {
-    raw: MmapRaw,
+    memory: Memory,
     base: u64,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Part(MmapRaw),
+    Repeated(Repeated),
 }
 
 impl FileMapping {
     /// Map `len` bytes of `file` from `base`, which must be a multiple of the page size.
     pub fn new(file: &File, base: u64, len: usize) -> io::Result<FileMapping> {
         let raw = MmapOptions::new().offset(base).len(len).map_raw_read_only(file)?;
-        Ok(FileMapping { raw, base })
+        Ok(FileMapping { memory: Memory::Part(raw), base })
+    }
+
+    /// Map the first `piece` bytes of `file`, a multiple of the page size, again and again, as if it were a file of
+    /// `len` bytes. However long one send is, it then reads no more memory than a piece.
+    pub fn repeated(file: &File, piece: usize, len: usize) -> io::Result<FileMapping> {
+        Ok(FileMapping { memory: Memory::Repeated(Repeated::new(file, piece, len)?), base: 0 })
     }
 
     /// Whether the mapping holds all of `len` bytes of the file from `offset`.
     pub fn covers(&self, offset: u64, len: usize) -> bool {
-        let end = self.base + self.raw.len() as u64;
+        let end = self.base + self.len() as u64;
         offset >= self.base && offset.checked_add(len as u64).is_some_and(|wanted| wanted <= end)
     }
 
@@ -39,12 +54,15 @@ impl FileMapping {
 
     /// Bytes mapped.
     pub fn len(&self) -> usize {
-        self.raw.len()
+        match &self.memory {
+            Memory::Part(raw) => raw.len(),
+            Memory::Repeated(repeated) => repeated.len,
+        }
     }
 
     /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
-        self.raw.len() == 0
+        self.len() == 0
     }
 
     /// Send bytes of the file straight from the mapping, without blocking. `flags` are added to MSG_DONTWAIT and
@@ -69,7 +87,9 @@ impl FileMapping {
 
     /// Tell the kernel that the mapping is read front to back. A hint: failure changes nothing.
     pub fn advise_sequential(&self) {
-        let _ = self.raw.advise(memmap2::Advice::Sequential);
+        if let Memory::Part(raw) = &self.memory {
+            let _ = raw.advise(memmap2::Advice::Sequential);
+        }
     }
 
     fn advise(&self, offset: u64, len: usize, advice: i32) -> io::Result<()> {
@@ -86,8 +106,54 @@ impl FileMapping {
         if !self.covers(offset, len) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        let start = match &self.memory {
+            Memory::Part(raw) => raw.as_ptr(),
+            Memory::Repeated(repeated) => repeated.start.as_ptr().cast_const().cast(),
+        };
         // SAFETY: `covers` says that the offset lies inside the mapping, so the pointer stays in its allocation.
-        Ok(unsafe { self.raw.as_ptr().add((offset - self.base) as usize) })
+        Ok(unsafe { start.add((offset - self.base) as usize) })
+    }
+}
+
+/// The same piece of a file, mapped side by side.
+///
+/// Invariant: `start..start + mapped` is ours, and unmapped when this is dropped; `len` ≤ `mapped`.
+#[derive(Debug)]
+struct Repeated {
+    start: NonNull<libc::c_void>,
+    len: usize,
+    mapped: usize,
+}
+
+// SAFETY: the range belongs to this value alone, is never written by us, and only the kernel follows its addresses.
+unsafe impl Send for Repeated {}
+// SAFETY: as above; sharing it shares only reads by the kernel.
+unsafe impl Sync for Repeated {}
+
+impl Repeated {
+    fn new(file: &File, piece: usize, len: usize) -> io::Result<Repeated> {
+        let sizes = NonZeroUsize::new(piece).zip(NonZeroUsize::new(len.next_multiple_of(piece.max(1))));
+        let (piece, mapped) = sizes.ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new range at a place of the kernel's choice, which nobody else knows.
+        let start = unsafe { mmap_anonymous(None, mapped, ProtFlags::PROT_NONE, flags)? };
+        // From here on dropping it gives the range back, whatever fails.
+        let repeated = Repeated { start, len, mapped: mapped.get() };
+        for at in (0..mapped.get()).step_by(piece.get()) {
+            let here = NonZeroUsize::new(start.as_ptr().addr() + at);
+            let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+            // SAFETY: MAP_FIXED replaces only pages of the range that was reserved above, which is ours: `at + piece`
+            // is at most `mapped`, because that is a multiple of `piece`.
+            unsafe { mmap(here, piece, ProtFlags::PROT_READ, flags, file, 0)? };
+        }
+        Ok(repeated)
+    }
+}
+
+impl Drop for Repeated {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours, and nobody can hold an address in it any more: none is ever given out.
+        let _ = unsafe { munmap(self.start, self.mapped) };
     }
 }
 
@@ -120,6 +186,26 @@ mod tests {
         let fault = mapping.send(near.as_fd(), 8000, 3, 0).unwrap_err();
         assert_eq!(fault.raw_os_error(), Some(libc::EFAULT));
         assert!(mapping.populate(0, 64 * 1024).is_err());
+    }
+
+    #[test]
+    fn a_piece_repeats_as_if_the_file_did() {
+        let page = page_bytes() as usize;
+        let file = tempfile::tempfile().unwrap();
+        let pattern: Vec<u8> = (0..page).map(|n| (n % 251) as u8).collect();
+        file.write_all_at(&pattern, 0).unwrap();
+        let mapping = FileMapping::repeated(&file, page, 2 * page + 10).unwrap();
+        assert_eq!(mapping.len(), 2 * page + 10);
+        mapping.populate(0, mapping.len()).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let offset = page as u64 - 5;
+        assert_eq!(mapping.send(near.as_fd(), offset, page + 8, 0).unwrap(), page + 8);
+        let mut got = vec![0; page + 8];
+        far.read_exact(&mut got).unwrap();
+        let expected: Vec<u8> = pattern.iter().cycle().skip(page - 5).take(page + 8).copied().collect();
+        assert_eq!(got, expected);
+        assert!(mapping.send(near.as_fd(), 0, 3 * page, 0).is_err());
+        assert!(FileMapping::repeated(&file, 0, 1).is_err() && FileMapping::repeated(&file, page, 0).is_err());
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Served {
     pub(super) fn handle_join(&mut self, seat: Seat, sock: TcpStream, shared: &Shared) {
         if let Some(job) = self.jobs.get_mut(&seat.job)
             && let Some(engine) = &self.engine
-            && let Err(why) = job.seat(seat, sock, engine, &mut self.hot)
+            && let Err(why) = job.seat(seat, sock, engine)
         {
             job.add_fault(why);
         }
@@ -171,9 +171,12 @@ impl Served {
     /// Open what the job's streams read from and write to here.
     fn places(&mut self, spec: &JobSpec, shared: &Shared) -> Result<(Option<Source>, Vec<FileSink>), String> {
         let no_folder = "this server serves no folder: start it as `linerate serve FOLDER` to name files in it";
-        let Work::Transfer(transfer) = &spec.work else {
-            let source = self.hot.source(1).map_err(|error| error.to_string())?;
-            return Ok((Some(source), Vec::new()));
+        let transfer = match &spec.work {
+            Work::Transfer(transfer) => transfer,
+            Work::Exchange { request, reply } => {
+                let source = self.hot.source(*request.max(reply)).map_err(|error| error.to_string())?;
+                return Ok((Some(source), Vec::new()));
+            }
         };
         let (up, down) = transfer.direction.split(spec.streams);
         let source = match &transfer.source {
@@ -266,15 +269,15 @@ impl Served {
 
 impl Job {
     /// Put a stream to work: at once where we receive or answer, with the start where we send.
-    fn seat(&mut self, seat: Seat, sock: TcpStream, engine: &Engine, hot: &mut HotSources) -> Result<(), String> {
+    fn seat(&mut self, seat: Seat, sock: TcpStream, engine: &Engine) -> Result<(), String> {
         let local = sock.local_addr().map_err(|error| error.to_string())?;
         let domain = socket2::Domain::for_address(local);
         apply(&sock, domain, &self.spec.options).map_err(|error| error.to_string())?;
         self.congestion = congestion_of(&sock);
         let flow = match &self.spec.work {
             Work::Exchange { request, reply } => {
-                let source = hot.source(1).map_err(|error| error.to_string())?;
-                flows::exchanging(*request, *reply, Side::Answering, &source)?
+                let source = self.source.as_ref().ok_or("nothing to answer with")?;
+                flows::exchanging(*request, *reply, Side::Answering, source)?
             }
             Work::Transfer(transfer) => {
                 let (up, _) = transfer.direction.split(self.spec.streams);
