@@ -14,7 +14,9 @@ pub fn own_arguments() -> Vec<OsString> {
     std::env::args_os().filter(|argument| argument != "--bench" && argument != "--test").collect()
 }
 
-/// The exact command, for the result file.
-pub fn command() -> Vec<String> {
-    std::env::args().collect()
+/// The command, for the result file: as cargo is asked to run it, since the program itself lies anywhere.
+pub fn command(bench: &str) -> Vec<String> {
+    let asked = ["cargo", "bench", "--bench", bench, "--"].map(String::from);
+    let own = own_arguments().into_iter().skip(1).map(|word| word.to_string_lossy().into_owned());
+    asked.into_iter().chain(own).collect()
 }

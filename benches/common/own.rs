@@ -15,8 +15,13 @@ pub fn parse(json: &str) -> anyhow::Result<Document> {
     Ok(document)
 }
 
-/// A command line as it can be typed, near enough.
+/// A command line as it can be typed, near enough: programs by name, wherever they lie on this machine.
 pub fn command_line<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
-    let words: Vec<String> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+    let words: Vec<String> = words.into_iter().map(|word| file_name(word.as_ref()).to_owned()).collect();
     words.join(" ")
+}
+
+/// The last part of an absolute path; anything else as it is.
+fn file_name(word: &str) -> &str {
+    if word.starts_with('/') { word.rsplit('/').next().unwrap_or(word) } else { word }
 }

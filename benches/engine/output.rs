@@ -64,7 +64,7 @@ pub fn document<'a>(cells: &'a [Cell], options: &Options, corpus: &Corpus) -> Do
     };
     Document {
         schema: SCHEMA,
-        command: mode::command(),
+        command: mode::command("engine"),
         environment: environment::capture(Some(IpAddr::from(Ipv4Addr::LOCALHOST))),
         settings: settings(cells, options, corpus),
         target: TARGET,

@@ -50,7 +50,7 @@ struct Verdict {
 pub fn document<'a>(played: &'a Played, options: &Options, network: &'a Network) -> Document<'a> {
     Document {
         schema: SCHEMA,
-        command: mode::command(),
+        command: mode::command("peers"),
         version: environment::version(),
         environment: environment::capture(Some(IpAddr::from(Ipv4Addr::LOCALHOST))),
         network,
