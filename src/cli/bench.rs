@@ -181,7 +181,8 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
     };
     let (server, addresses) = peer(&args, &mut plan)?;
     let link = Link::connect(&addresses, plan.draft.bind)?;
-    let mut line = Line::new(!args.output.quiet, run::least_time(&plan));
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let mut line = Line::new(!args.output.quiet && !is_dumb, run::least_time(&plan));
     let measured = run::run(link, plan, &mut line);
     line.clear();
     let (outcome, error) = measured?;
