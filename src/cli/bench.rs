@@ -198,6 +198,9 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
         out::say(&format!("linerate: {error}: what was measured until then is kept, marked incomplete"));
         return Ok(exit::of_link(error));
     }
+    if let Some(line) = failures(&outcome) {
+        out::say(&line);
+    }
     Ok(verdict(&outcome, args.matrix.methods.is_some()))
 }
 
@@ -315,6 +318,15 @@ fn show(document: &Document, to_stdout: bool, quiet: bool) -> anyhow::Result<()>
 /// Where it was saved.
 fn save(document: &Document, file: Option<ResultFile>) -> anyhow::Result<Option<PathBuf>> {
     file.map(|file| file.write(&report::to_json(document)?)).transpose()
+}
+
+/// One line for what could not be measured though both ends know how.
+fn failures(outcome: &Outcome) -> Option<String> {
+    let cells = outcome.cells.iter().filter(|cell| !cell.lacking).map(|cell| &cell.unavailable);
+    let reasons: Vec<&String> = cells.chain(outcome.latency.iter().map(|row| &row.unavailable)).flatten().collect();
+    let all = outcome.cells.len() + outcome.latency.len();
+    let (first, failed) = (reasons.first()?, reasons.len());
+    Some(format!("linerate: {failed} of {all} measurements failed: {first}"))
 }
 
 /// Whether all was measured that could be. A method that a kernel lacks is no failure, unless it was asked for.

@@ -17,7 +17,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     match args.folder {
         Some(folder) => {
-            clap_mangen::generate_to(Cli::command(), &folder)
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &folder))
                 .with_context(|| format!("{}: cannot write manual pages", folder.display()))?;
         }
         None => {

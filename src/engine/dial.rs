@@ -149,7 +149,8 @@ impl Dial<'_> {
             .map_err(|error| self.system("no socket", error))?;
         apply(&sock, domain, self.options)?;
         if let Some(ip) = self.bind {
-            sock.bind(&SocketAddr::new(ip, 0).into()).map_err(|error| self.system("--bind", error))?;
+            let option = || format!("--bind {ip}: not an address of this machine");
+            sock.bind(&SocketAddr::new(ip, 0).into()).map_err(|error| OptionError { option: option(), error })?;
         }
         match sock.connect(&self.address.into()) {
             Ok(()) => {}
