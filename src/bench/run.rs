@@ -95,6 +95,7 @@ fn choose_congestion(
         for (end, environment) in senders {
             if !environment.congestion_available.contains(wanted) {
                 let available = environment.congestion_available.join(", ");
+                let wanted = printable_limit(wanted.as_bytes(), 40);
                 let why =
                     format!("--congestion {wanted}: {end} has {available}; others need their kernel module loaded");
                 return Err(RunError::Plan(why));

@@ -35,20 +35,23 @@ pub fn apply<S: AsFd>(sock: &S, domain: Domain, options: &SocketOptions) -> Resu
         named(&format!("congestion control {name}"), sock.set_tcp_congestion(name.as_bytes()))?;
     }
     if let Some(bytes) = options.send_buffer {
-        named("--send-buffer", sock.set_send_buffer_size(bytes as usize))?;
+        named(&format!("--send-buffer {bytes}"), sock.set_send_buffer_size(bytes as usize))?;
     }
     if let Some(bytes) = options.receive_buffer {
-        named("--receive-buffer", sock.set_recv_buffer_size(bytes as usize))?;
+        named(&format!("--receive-buffer {bytes}"), sock.set_recv_buffer_size(bytes as usize))?;
     }
     if let Some(bytes) = options.mss {
-        named("--mss", sock.set_tcp_mss(bytes))?;
+        named(&format!("--mss {bytes}"), sock.set_tcp_mss(bytes))?;
     }
     if let Some(dscp) = options.dscp {
         let class = dscp << DSCP_SHIFT;
-        named("--dscp", if domain == Domain::IPV4 { sock.set_tos_v4(class) } else { sock.set_tclass_v6(class) })?;
+        named(
+            &format!("--dscp {dscp}"),
+            if domain == Domain::IPV4 { sock.set_tos_v4(class) } else { sock.set_tclass_v6(class) },
+        )?;
     }
     if let Some(bytes_per_s) = options.pace {
-        named("--pace", set_max_pacing_rate(fd, bytes_per_s))?;
+        named(&format!("--pace of {bytes_per_s} bytes/s"), set_max_pacing_rate(fd, bytes_per_s))?;
     }
     named("TCP_NODELAY", sock.set_tcp_nodelay(options.nodelay))?;
     named("TCP_USER_TIMEOUT", sock.set_tcp_user_timeout(Some(USER_TIMEOUT)))
