@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = read(Path::new("no/such\nrun.json")).unwrap_err().to_string();
-        assert_eq!(error, "cannot read no/such\\u{a}run.json: No such file or directory (os error 2)");
+        assert_eq!(error, "cannot read no/such\\nrun.json: No such file or directory (os error 2)");
     }
 
     #[test]
