@@ -5,6 +5,9 @@
 //! counter: a worker's counters are its own and are read, with the time, by the worker itself when a sample is asked
 //! for.
 //!
+//! Tried and left out: a single worker on the caller's own thread, which spares the kernel the counting of who uses a
+//! shared table of descriptors. It gained 2 to 4 % at 4 KiB a call and nothing elsewhere, for two ways to be driven.
+//!
 //! | file | what it holds |
 //! |---|---|
 //! | [`flow`] | what a worker drives: the trait and what it may use |
