@@ -464,3 +464,25 @@ fn a_thousand_streams_complete_with_little_memory() {
     assert!(ours > 0 && ours <= MEMORY_KIB_1000_STREAMS, "the client had {ours} KiB");
     assert!(theirs > 0 && theirs <= MEMORY_KIB_1000_STREAMS, "the server had {theirs} KiB");
 }
+
+/// Somebody without any privilege, in a folder and with a copy of the program that they can reach.
+#[test]
+fn an_unprivileged_user_needs_nothing_more() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    if skip_unless(common::is_root(), "becoming another user needs root") {
+        return;
+    }
+    let folder = folder();
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), open.clone()).unwrap();
+    let program = folder.path().join("linerate");
+    std::fs::copy(env!("CARGO_BIN_EXE_linerate"), &program).unwrap();
+    std::fs::set_permissions(&program, open).unwrap();
+    let mut command = std::process::Command::new(&program);
+    command.args(["bench", "--rounds", "1", "--duration", "20ms", "--warmup", "5ms", "--sizes", "64KiB"]);
+    run_bounded(command.current_dir(folder.path()).uid(NOBODY).gid(NOBODY)).expect(0);
+    let document = read_result(&default_result(folder.path()));
+    assert!(document.cells.iter().all(|cell| cell.throughput.is_some()), "{document:#?}");
+}

@@ -147,7 +147,8 @@ fn begin(link: &mut Link, plan: &Plan, spec: &JobSpec) -> Result<Measured<Job>, 
     let config = Config { workers: wanted.min(cores).max(1), cpus: plan.draft.client_cpus.clone(), spin: spec.spin };
     link.engine(config)?.shape(flows::buffer_bytes(&spec.work));
     let headers: Vec<Vec<u8>> = tokens.iter().map(|token| Join { token: *token }.encode().to_vec()).collect();
-    let dial = Dial { address: link.peer(), bind: plan.draft.bind, options: &spec.options, timeout: DIAL_MAX };
+    let options = ours(spec);
+    let dial = Dial { address: link.peer(), bind: plan.draft.bind, options: &options, timeout: DIAL_MAX };
     let socks = match dial.connect(&headers) {
         Ok(socks) => socks,
         Err(crate::engine::dial::DialError::Option(error)) => {
@@ -162,6 +163,13 @@ fn begin(link: &mut Link, plan: &Plan, spec: &JobSpec) -> Result<Measured<Job>, 
         Work::Exchange { .. } => spec.streams,
     };
     Ok(Measured::Done(Job { id, socks, up, congestion }))
+}
+
+/// Options of our own sockets. Congestion control is the sender's: an end that only receives may lack it.
+fn ours(spec: &JobSpec) -> SocketOptions {
+    let only_receives = matches!(&spec.work, Work::Transfer(transfer) if transfer.direction == Direction::Receive);
+    let congestion = spec.options.congestion.clone().filter(|_| !only_receives);
+    SocketOptions { congestion, ..spec.options.clone() }
 }
 
 fn run_transfer(

@@ -12,9 +12,8 @@ use crate::measure::histogram::LatencyHistogram;
 use crate::proto::message::{Capability, Description, Direction, Place, Reply, Request, SocketOptions};
 use crate::text::printable_limit;
 
-/// What a loopback link uses where nobody chose: a congestion control that paces would measure its own timers.
-const LOOPBACK_CONGESTION: &str = "cubic";
-/// Those that need no replacement on loopback.
+/// What a loopback link uses where nobody chose, the first that both ends may use: a congestion control that paces
+/// would measure its own timers.
 const UNPACED: [&str; 2] = ["cubic", "reno"];
 
 /// Why a run could not begin.
@@ -96,21 +95,26 @@ fn choose_congestion(
             if !environment.congestion_available.contains(wanted) {
                 let available = environment.congestion_available.join(", ");
                 let wanted = printable_limit(wanted.as_bytes(), 40);
-                let why =
-                    format!("--congestion {wanted}: {end} has {available}; others need their kernel module loaded");
+                let why = format!(
+                    "--congestion {wanted}: {end} has {available}; others need their kernel module loaded, and for an \
+                     unprivileged user a place in net.ipv4.tcp_allowed_congestion_control"
+                );
                 return Err(RunError::Plan(why));
             }
         }
         return Ok((wanted.clone(), None));
     }
     let default = &senders[0].1.congestion_control;
-    let has_better =
-        senders.iter().all(|(_, end)| end.congestion_available.iter().any(|name| name == LOOPBACK_CONGESTION));
-    if loopback && has_better && !UNPACED.contains(&default.as_str()) {
-        let reason = format!("not the system's {default}, which paces: a loopback would measure its timers");
-        return Ok((LOOPBACK_CONGESTION.to_string(), Some(reason)));
+    if !loopback || UNPACED.contains(&default.as_str()) {
+        return Ok((default.clone(), Some("the system's default".to_string())));
     }
-    Ok((default.clone(), Some("the system's default".to_string())))
+    let both = [client, &server.environment];
+    let is_permitted = |name: &&&str| both.iter().all(|end| end.congestion_available.iter().any(|has| has == **name));
+    let (chosen, reason) = match UNPACED.iter().find(is_permitted) {
+        Some(name) => (*name, format!("not the system's {default}, which paces: a loopback would measure its timers")),
+        None => (default.as_str(), "the system's default; it paces, so this loopback measures its timers".to_string()),
+    };
+    Ok((chosen.to_string(), Some(reason)))
 }
 
 fn prepare(plan: Plan, link: LinkFacts, server: &Description) -> Outcome {

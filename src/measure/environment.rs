@@ -29,7 +29,7 @@ pub fn capture(local: Option<IpAddr>) -> Environment {
         virtualisation: virtualisation(&cpuinfo),
         nic: local.and_then(nic::capture),
         congestion_control: ipv4("tcp_congestion_control").trim().to_owned(),
-        congestion_available: words(&ipv4("tcp_available_congestion_control")),
+        congestion_available: permitted(words(&ipv4("tcp_available_congestion_control"))),
         tcp_rmem: parse_triple(&ipv4("tcp_rmem")).unwrap_or_default(),
         tcp_wmem: parse_triple(&ipv4("tcp_wmem")).unwrap_or_default(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -219,6 +219,12 @@ fn has_hypervisor_flag(cpuinfo: &str) -> bool {
 fn parse_init_container(environ: &str) -> Option<String> {
     let value = environ.split('\0').find_map(|variable| variable.strip_prefix("container="))?;
     (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// Those congestion controls that this process may choose: without privilege only the kernel's allowed ones.
+fn permitted(names: Vec<String>) -> Vec<String> {
+    let Ok(sock) = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None) else { return names };
+    names.into_iter().filter(|name| sock.set_tcp_congestion(name.as_bytes()).is_ok()).collect()
 }
 
 #[cfg(test)]

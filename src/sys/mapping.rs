@@ -80,7 +80,11 @@ impl FileMapping {
     /// only asks for readahead.
     pub fn populate(&self, offset: u64, len: usize) -> io::Result<()> {
         match self.advise(offset, len, MADV_POPULATE_READ) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.advise(offset, len, libc::MADV_WILLNEED),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                // Only a hint: sending works without it.
+                let _ = self.advise(offset, len, libc::MADV_WILLNEED);
+                Ok(())
+            }
             other => other,
         }
     }

@@ -15,7 +15,7 @@ use crate::mover::{FileSink, RECEIVE, SEND, Sink, Source, receive_row, send_row}
 use crate::proto::job::{Seat, SessionId};
 use crate::proto::message::{
     CHUNK_BYTES_MAX, Capability, Description, FAULTS_MAX, JobId, JobSpec, Message, Place, Reply, Request, STREAMS_MAX,
-    Sample, Work,
+    Sample, SocketOptions, Work,
 };
 use crate::proto::probe::Side;
 use crate::proto::session::Event;
@@ -272,7 +272,11 @@ impl Job {
     fn seat(&mut self, seat: Seat, sock: TcpStream, engine: &Engine) -> Result<(), String> {
         let local = sock.local_addr().map_err(|error| error.to_string())?;
         let domain = socket2::Domain::for_address(local);
-        apply(&sock, domain, &self.spec.options).map_err(|error| error.to_string())?;
+        apply(&sock, domain, &self.options(seat.stream)).map_err(|error| error.to_string())?;
+        if let (Work::Exchange { .. }, Some(name)) = (&self.spec.work, &self.spec.options.congestion) {
+            // Long answers are better paced as the requests are; an end that may not is still an honest peer.
+            let _ = socket2::SockRef::from(&sock).set_tcp_congestion(name.as_bytes());
+        }
         self.congestion = congestion_of(&sock);
         let flow = match &self.spec.work {
             Work::Exchange { request, reply } => {
@@ -291,6 +295,15 @@ impl Job {
         };
         engine.add(u64::from(seat.job), seat.stream, sock, flow);
         Ok(())
+    }
+
+    /// Options of our end of a stream. Congestion control is the bulk sender's: an end that receives, or sends short
+    /// answers, may lack it.
+    fn options(&self, stream: u32) -> SocketOptions {
+        let sends = matches!(&self.spec.work, Work::Transfer(transfer)
+            if stream >= transfer.direction.split(self.spec.streams).0);
+        let congestion = self.spec.options.congestion.clone().filter(|_| sends);
+        SocketOptions { congestion, ..self.spec.options.clone() }
     }
 
     fn sender(&self, sock: &TcpStream) -> Result<Box<dyn crate::engine::flow::Flow>, String> {
