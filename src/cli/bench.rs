@@ -198,10 +198,14 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
         out::say(&format!("linerate: {error}: what was measured until then is kept, marked incomplete"));
         return Ok(exit::of_link(error));
     }
-    if let Some(line) = failures(&outcome) {
-        out::say(&line);
+    // A method that a kernel lacks is no failure, unless it was asked for by name.
+    let by_name = args.matrix.methods.is_some() || args.matrix.receive.0 != ["read"];
+    let reasons = failures(&outcome, by_name);
+    if let Some(first) = reasons.first() {
+        let all = outcome.cells.len() + outcome.latency.len();
+        out::say(&format!("linerate: {} of {all} measurements failed: {first}", reasons.len()));
     }
-    Ok(verdict(&outcome, args.matrix.methods.is_some()))
+    Ok(verdict(&outcome, reasons.len()))
 }
 
 fn draft(args: &Args) -> anyhow::Result<Draft> {
@@ -320,20 +324,15 @@ fn save(document: &Document, file: Option<ResultFile>) -> anyhow::Result<Option<
     file.map(|file| file.write(&report::to_json(document)?)).transpose()
 }
 
-/// One line for what could not be measured though both ends know how.
-fn failures(outcome: &Outcome) -> Option<String> {
-    let cells = outcome.cells.iter().filter(|cell| !cell.lacking).map(|cell| &cell.unavailable);
-    let reasons: Vec<&String> = cells.chain(outcome.latency.iter().map(|row| &row.unavailable)).flatten().collect();
-    let all = outcome.cells.len() + outcome.latency.len();
-    let (first, failed) = (reasons.first()?, reasons.len());
-    Some(format!("linerate: {failed} of {all} measurements failed: {first}"))
+/// Why what failed did so, one for each cell and row.
+fn failures(outcome: &Outcome, by_name: bool) -> Vec<&str> {
+    let cells = outcome.cells.iter().filter(|cell| by_name || !cell.lacking).map(|cell| &cell.unavailable);
+    let rows = outcome.latency.iter().map(|row| &row.unavailable);
+    cells.chain(rows).flatten().map(String::as_str).collect()
 }
 
-/// Whether all was measured that could be. A method that a kernel lacks is no failure, unless it was asked for.
-fn verdict(outcome: &Outcome, asked_for_methods: bool) -> Exit {
-    let failed_cells = outcome.cells.iter().filter(|cell| cell.unavailable.is_some());
-    let failed = failed_cells.filter(|cell| asked_for_methods || !cell.lacking).count()
-        + outcome.latency.iter().filter(|row| row.unavailable.is_some()).count();
+/// Whether all was measured that should be.
+fn verdict(outcome: &Outcome, failed: usize) -> Exit {
     let measured = outcome.cells.iter().filter(|cell| !cell.rounds.is_empty()).count()
         + outcome.latency.iter().filter(|row| row.histogram.count() > 0).count();
     match (failed, measured) {
