@@ -30,7 +30,7 @@ use crate::units::{Bytes, Rate, Span};
 /// `linerate serve` there first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  linerate bench\n  linerate bench nas --sizes 64KiB..4MiB --streams 1,4\n  \
-    linerate bench nas --source /data/big.bin --direction receive\n  linerate bench --spin --no-throughput --sizes 64,1KiB\n\n\
+    linerate bench nas --source /data/big.bin\n  linerate bench nas --direction receive --source big.bin   # in the folder that nas serves\n  linerate bench --spin --no-throughput --sizes 64,1KiB\n\n\
     The result file is described in the documentation of the crate, module report::schema.")]
 pub(super) struct Args {
     /// The host that runs `linerate serve`: HOST, HOST:PORT or [IPV6]:PORT.
