@@ -11,10 +11,20 @@
 //! | [`job`] | one-time tokens and the life of a job on the serving side |
 //! | [`probe`] | request/response over a bare byte stream |
 //! | [`facts`] | plain data about either end |
+//! | [`rights`] | what a ticket lets its holder do |
+//! | [`secret`] | the bits that let in, and the digest that a server keeps of them |
+//! | [`fingerprint`] | by what a server's certificate is known |
+//! | [`ticket`] | the line of text that holds all this |
+//! | [`gate`] | who is let in, and how long a wrong guess waits |
 
 pub mod facts;
+pub mod fingerprint;
+pub mod gate;
 pub mod job;
 pub mod message;
 pub mod probe;
+pub mod rights;
+pub mod secret;
 pub mod session;
+pub mod ticket;
 pub mod wire;
