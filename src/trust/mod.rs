@@ -7,11 +7,19 @@
 //! |---|---|---|
 //! | [`places`] | the folders, by the XDG rules | |
 //! | [`private_file`] | reading, replacing and locking files of mode 0600 | |
+//! | [`ticket_file`] | one ticket in a file | where the user says |
 //! | [`identity`] | the key and certificate of this machine's servers | `state/identity.key`, `state/identity.crt` |
+//! | [`ticket_store`] | the tickets that were given out, as digests | `state/tickets.json` |
+//! | [`peers`] | the tickets of servers that the user paired with | `config/peers/HOST_PORT` |
+//! | [`same_user`] | what lets this user's own clients into a running server | `runtime/serve-PORT.ticket` |
 
 pub mod identity;
+pub mod peers;
 pub mod places;
 pub mod private_file;
+pub mod same_user;
+pub mod ticket_file;
+pub mod ticket_store;
 
 mod der;
 
@@ -19,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::proto::gate::BookError;
-use crate::proto::ticket::TicketError;
+use crate::proto::ticket::{AddressError, TicketError};
 
 /// Why something cannot be remembered or recalled.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +95,9 @@ pub enum TrustError {
         /// What is wrong with its content.
         error: TicketError,
     },
+    /// No host.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// No random numbers, or no key.
     #[error("no new {0} can be made: the system's random numbers or the cryptographic library fail")]
     Make(&'static str),

@@ -51,6 +51,11 @@ impl Places {
     pub(super) fn state_file(&self, name: &str) -> Result<PathBuf, TrustError> {
         file_in(&self.state, name)
     }
+
+    /// The path of a file of the runtime folder, which is there and private.
+    pub(super) fn runtime_file(&self, name: &str) -> Result<PathBuf, TrustError> {
+        file_in(&self.runtime, name)
+    }
 }
 
 fn file_in(folder: &Path, name: &str) -> Result<PathBuf, TrustError> {
