@@ -9,7 +9,7 @@ use super::{Quantity, UnitError};
 
 /// A span of time.
 ///
-/// Parses `200ms`, `1.5s`, `2m`, `1h`, `500us`, `500µs`, `10ns`, and a bare number as seconds.
+/// Parses `200ms`, `1.5s`, `2m`, `1h`, `7d`, `500us`, `500µs`, `10ns`, and a bare number as seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
 
@@ -26,6 +26,7 @@ impl FromStr for Span {
             "" | "s" => NS_PER_S,
             "m" | "min" => 60 * NS_PER_S,
             "h" => 3600 * NS_PER_S,
+            "d" => 24 * 3600 * NS_PER_S,
             _ => return Err(parsed.unknown_unit()),
         };
         let ns = parsed.scaled(scale_ns, 1)?;
@@ -70,6 +71,7 @@ mod tests {
             ("1.5s", Duration::from_millis(1500), "1.5s"),
             ("2m", Duration::from_secs(120), "2m"),
             ("1h", Duration::from_secs(3600), "1h"),
+            ("1.5d", Duration::from_secs(129_600), "36h"),
             ("500us", Duration::from_micros(500), "500µs"),
             ("500\u{b5}s", Duration::from_micros(500), "500µs"),
             ("500\u{3bc}s", Duration::from_micros(500), "500µs"),
@@ -84,7 +86,7 @@ mod tests {
             assert_eq!(span(text), Ok(value), "{text}");
             assert_eq!(Span(value).to_string(), printed);
         }
-        for text in ["", "soon", "-1s", "0.1ns", "1d", "99999999999999999999h"] {
+        for text in ["", "soon", "-1s", "0.1ns", "1w", "99999999999999999999h"] {
             let message = span(text).unwrap_err().to_string();
             assert!(message.contains("write a time such as 200ms"), "{message}");
         }
