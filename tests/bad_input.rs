@@ -260,7 +260,7 @@ fn help_and_version_are_no_failure_and_name_the_exit_codes() {
     }
     let version = run_bounded(&mut linerate(["--version"])).expect(0);
     assert!(version.stdout.starts_with(concat!("linerate ", env!("CARGO_PKG_VERSION"), " (")), "{version:#?}");
-    for command in ["bench", "serve", "report", "completions", "man"] {
+    for command in ["bench", "serve", "ticket", "report", "completions", "man"] {
         let help = run_bounded(&mut linerate([command, "--help"])).expect(0);
         assert!(help.stdout.contains("Example") && help.stdout.contains(&format!("linerate {command}")), "{help:#?}");
     }

@@ -4,6 +4,7 @@ use crate::bench::link::LinkError;
 use crate::bench::plan::PlanError;
 use crate::bench::run::RunError;
 use crate::engine::dial::DialError;
+use crate::proto::ticket::TicketError;
 use crate::units::UnitError;
 
 /// How the program ends.
@@ -54,7 +55,8 @@ pub(super) fn of_error(error: &anyhow::Error) -> Exit {
         if let Some(plan) = cause.downcast_ref::<PlanError>() {
             return if matches!(plan, PlanError::Source(_)) { Exit::Failed } else { Exit::Usage };
         }
-        if cause.is::<UnitError>() {
+        // A ticket that cannot be read or made is one that was written so on the command line.
+        if cause.is::<UnitError>() || cause.is::<TicketError>() {
             return Exit::Usage;
         }
         if cause.is::<DialError>() {

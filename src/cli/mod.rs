@@ -16,6 +16,7 @@ mod progress;
 mod report;
 mod result_file;
 mod serve;
+mod ticket;
 
 pub use exit::Exit;
 
@@ -45,6 +46,7 @@ struct Cli {
 enum Command {
     Bench(Box<bench::Args>),
     Serve(serve::Args),
+    Ticket(ticket::Args),
     Report(report::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -60,6 +62,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let done = match cli.command {
         Command::Bench(args) => bench::run(*args, &arguments),
         Command::Serve(args) => serve::run(args),
+        Command::Ticket(args) => ticket::run(args),
         Command::Report(args) => report::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

@@ -80,19 +80,34 @@ fn recommendation(doc: &Document) -> Recommendation {
     advice::recommend(&doc.cells)
 }
 
-/// A light table: a line under its head, nothing else. The first column is text, the others are figures.
-fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> Vec<String> {
+/// A light table of text, for whoever lists something else than a run. Foreign text must be escaped already.
+pub fn text_table(head: Vec<String>, rows: Vec<Vec<String>>, style: &Style) -> String {
+    charset(lines_of(&light(head, rows)).join("\n") + "\n", style)
+}
+
+/// A light table: a line under its head, nothing else.
+fn light(head: Vec<String>, rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head);
     table.add_rows(rows);
+    table
+}
+
+fn lines_of(table: &Table) -> Vec<String> {
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// A light table whose first column is text and whose others are figures.
+fn table(head: Vec<String>, rows: Vec<Vec<String>>) -> Vec<String> {
+    let mut table = light(head, rows);
     for (index, column) in table.column_iter_mut().enumerate() {
         if index > 0 {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
+    lines_of(&table)
 }
 
 /// `text` in lines of at most the style's width, each after the first indented by `indent` spaces. A word longer
