@@ -3,12 +3,14 @@
 //! Nothing here knows what a benchmark or a copy is. Every unsafe block argues for itself; sizes are bytes.
 
 pub mod affinity;
+pub mod c_library;
 pub mod clock;
 pub mod ethtool;
 pub mod limits;
 pub mod mapping;
 pub mod pipe;
 pub mod raw;
+pub mod signals;
 pub mod socket;
 pub mod tcp_info;
 pub mod zerocopy;
