@@ -1,5 +1,6 @@
 //! Exit codes, and which failure has which.
 
+use super::ssh::SshError;
 use crate::bench::link::LinkError;
 use crate::bench::plan::PlanError;
 use crate::bench::run::RunError;
@@ -55,6 +56,9 @@ pub(super) fn of_error(error: &anyhow::Error) -> Exit {
         if let Some(plan) = cause.downcast_ref::<PlanError>() {
             return if matches!(plan, PlanError::Source(_)) { Exit::Failed } else { Exit::Usage };
         }
+        if let Some(ssh) = cause.downcast_ref::<SshError>() {
+            return of_ssh(ssh);
+        }
         // A ticket that cannot be read or made is one that was written so on the command line.
         if cause.is::<UnitError>() || cause.is::<TicketError>() {
             return Exit::Usage;
@@ -74,5 +78,15 @@ pub(super) fn of_link(error: &LinkError) -> Exit {
         LinkError::Refused { .. } => Exit::Refused,
         LinkError::Interrupted => Exit::Interrupted,
         LinkError::System { .. } => Exit::Failed,
+    }
+}
+
+/// The code of a failure to start the far end.
+pub(super) fn of_ssh(error: &SshError) -> Exit {
+    match error {
+        SshError::Command { .. } => Exit::Usage,
+        SshError::Interrupted => Exit::Interrupted,
+        SshError::Unsuitable { .. } | SshError::NotInstalled { .. } | SshError::System { .. } => Exit::Failed,
+        _ => Exit::Unconnected,
     }
 }

@@ -16,6 +16,7 @@ mod progress;
 mod report;
 mod result_file;
 mod serve;
+pub mod ssh;
 mod ticket;
 
 pub use exit::Exit;

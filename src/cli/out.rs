@@ -18,6 +18,16 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Ask the person a question on standard error that is answered with yes or no on standard input.
+pub(super) fn ask(question: &str) -> bool {
+    let mut err = io::stderr().lock();
+    if write!(err, "{question} [y/N] ").and_then(|()| err.flush()).is_err() {
+        return false;
+    }
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
+}
+
 /// One line for an error and its causes, without saying twice what a cause says again.
 pub(super) fn complain(error: &anyhow::Error) {
     let mut line = error.to_string();
