@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use linerate::report::schema::Document;
 
+pub mod sshd;
+
 /// What takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Looked at again after this where nothing tells of a change.
