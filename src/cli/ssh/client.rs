@@ -137,6 +137,8 @@ impl Client {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left.min(TICK)) {
                 Ok(line) => return Heard::Line(line),
+                // Ctrl-C at a question of ssh ends that, too.
+                Err(RecvTimeoutError::Disconnected) if interrupts.is_raised() => return Heard::Interrupted,
                 Err(RecvTimeoutError::Disconnected) => return Heard::End,
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => return Heard::Late,
                 Err(RecvTimeoutError::Timeout) => {}
