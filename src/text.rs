@@ -86,14 +86,15 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece> + '_ {
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{ad}' // soft hyphen
+            '\u{ad}' | '\u{34f}' // soft hyphen, grapheme joiner
             | '\u{61c}' | '\u{200e}' | '\u{200f}' // direction marks
-            | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{feff}' // zero width
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200d}' | '\u{feff}' // zero width
+            | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}' // fillers without ink
             | '\u{2028}' | '\u{2029}' // line and paragraph separator
             | '\u{202a}'..='\u{202e}' // direction embeddings and overrides
             | '\u{2060}'..='\u{206f}' // word joiner, invisible operators, direction isolates
             | '\u{fff9}'..='\u{fffb}' // interlinear annotation
-            | '\u{e0000}'..='\u{e007f}' // tags: a whole invisible alphabet
+            | '\u{e0000}'..='\u{e0fff}' // tags and variation selectors: whole invisible alphabets
         )
 }
 
@@ -124,6 +125,27 @@ mod tests {
         for (text, shown) in table {
             assert_eq!(printable_str(text), shown);
         }
+    }
+
+    #[test]
+    fn what_turns_text_around_or_has_no_ink_is_escaped_to_the_last() {
+        let ranges = [
+            ('\0', '\u{1f}'),
+            ('\u{7f}', '\u{9f}'),
+            ('\u{ad}', '\u{ad}'),
+            ('\u{61c}', '\u{61c}'),
+            ('\u{200b}', '\u{200f}'),
+            ('\u{2028}', '\u{202e}'),
+            ('\u{2060}', '\u{206f}'),
+            ('\u{3164}', '\u{3164}'),
+            ('\u{feff}', '\u{feff}'),
+            ('\u{e0000}', '\u{e0fff}'),
+        ];
+        for c in ranges.into_iter().flat_map(|(first, last)| first..=last) {
+            assert!(printable_str(&c.to_string()).starts_with('\\'), "{}", c.escape_unicode());
+        }
+        // One of these makes an emoji of a symbol, which a name may well hold.
+        assert_eq!(printable_str("\u{2764}\u{fe0f}"), "\u{2764}\u{fe0f}");
     }
 
     #[test]
