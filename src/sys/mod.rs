@@ -11,6 +11,7 @@ pub mod mapping;
 pub mod pipe;
 pub mod raw;
 pub mod signals;
+pub mod rename;
 pub mod socket;
 pub mod tcp_info;
 pub mod zerocopy;
