@@ -1,0 +1,192 @@
+//! What can be done with a path in the root.
+//!
+//! Files and folders are made for their owner alone: whoever makes them sets their permissions when they are whole.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::Ordering;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::entry::{Accept, Metadata, ReadDir, open_entry, stat_entry};
+use super::refusal::Refusal;
+use super::resolver::settled;
+use super::walk::folder_in;
+use super::{Links, RelativePath, Root};
+use crate::store::StoreError;
+use crate::sys::rename;
+
+pub(super) const CANNOT_OPEN: &str = "cannot be opened in the served folder";
+const CANNOT_CREATE: &str = "cannot be created";
+const CANNOT_RENAME: &str = "cannot be renamed";
+
+impl Root {
+    /// Open a regular file for reading, through links that stay inside the root.
+    ///
+    /// It never waits; the file keeps O_NONBLOCK, which means nothing to reads of regular files.
+    pub fn open_read(&self, path: &RelativePath) -> Result<File, StoreError> {
+        self.open_accepted(path, Accept::Files)
+    }
+
+    pub(super) fn open_accepted(&self, path: &RelativePath, accept: Accept) -> Result<File, StoreError> {
+        let opened = self.at(path, Links::Inside, |folder, name| match open_entry(folder, name, accept) {
+            // A link, which may lead anywhere in the root: not this folder's business.
+            Err(Refusal::System(Errno::ELOOP)) => {
+                self.resolutions.fetch_add(1, Ordering::Relaxed);
+                self.resolver.linked_file(self.folder.as_fd(), path.as_bytes(), accept)
+            }
+            other => other,
+        });
+        opened.map(File::from).map_err(|refusal| refusal.about(path, CANNOT_OPEN))
+    }
+
+    /// What is known of an entry; a link as the last name is not followed, others are if they stay inside.
+    pub fn metadata(&self, path: &RelativePath) -> Result<Metadata, StoreError> {
+        let stat = match path.is_root() {
+            true => fstat(&self.folder).map_err(Refusal::from),
+            false => self.at(path, Links::Inside, |folder, name| Ok(stat_entry(folder, name)?)),
+        };
+        let stat = stat.map_err(|refusal| refusal.about(path, "cannot be examined"))?;
+        Ok(Metadata::of(&stat))
+    }
+
+    /// List a folder. `links` say whether one on the way, the last name too, may be followed inside the root; those
+    /// among the entries are not.
+    pub fn read_dir(&self, path: &RelativePath, links: Links) -> Result<ReadDir, StoreError> {
+        let list = || {
+            let folder = self.living_folder(path.as_bytes(), links)?;
+            // The handle is good for resolving only; `.` in it is the same folder, open for reading.
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let open = settled(|| openat(&folder, ".", flags, Mode::empty()))?;
+            Ok(ReadDir::new(Dir::from_fd(open)?.into_iter(), folder, path.clone()))
+        };
+        list().map_err(|refusal: Refusal| refusal.about(path, "cannot be listed"))
+    }
+
+    /// Make a file that does not exist yet, for reading and writing by its owner.
+    pub fn create_new(&self, path: &RelativePath) -> Result<File, StoreError> {
+        let made = self.at(path, Links::Refused, |folder, name| Ok(create_entry(folder, name)?));
+        made.map(File::from).map_err(|refusal| refusal.about(path, CANNOT_CREATE))
+    }
+
+    /// Make a folder that does not exist yet.
+    pub fn create_dir(&self, path: &RelativePath) -> Result<(), StoreError> {
+        self.make_folder(path).map_err(|refusal| refusal.about(path, CANNOT_CREATE))
+    }
+
+    /// Make a folder and those above it, as far as they do not exist yet.
+    pub fn create_dir_all(&self, path: &RelativePath) -> Result<(), StoreError> {
+        let made = match self.make_folder(path) {
+            _ if path.is_root() => Ok(()),
+            Err(Refusal::System(Errno::EEXIST)) => {
+                self.living_folder(path.as_bytes(), Links::Refused).map(drop).map_err(Refusal::from)
+            }
+            Err(Refusal::System(Errno::ENOENT)) => self.make_folders(path).map_err(Refusal::from),
+            made => made,
+        };
+        made.map_err(|refusal| refusal.about(path, CANNOT_CREATE))
+    }
+
+    fn make_folder(&self, path: &RelativePath) -> Result<(), Refusal> {
+        self.at(path, Links::Refused, |folder, name| Ok(make_folder_in(folder, name)?))
+    }
+
+    /// From the root on, with the handle of one folder at a time.
+    fn make_folders(&self, path: &RelativePath) -> Result<(), Errno> {
+        let mut held: Option<OwnedFd> = None;
+        for name in path.names() {
+            let parent = held.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+            let folder = match folder_in(parent, name) {
+                Err(Errno::ENOENT) => match make_folder_in(parent, name) {
+                    Ok(()) | Err(Errno::EEXIST) => folder_in(parent, name),
+                    Err(error) => Err(error),
+                },
+                folder => folder,
+            };
+            held = Some(folder?);
+        }
+        Ok(())
+    }
+
+    /// Remove a file, or anything else that is no folder; of a link itself, not what it leads to.
+    pub fn remove_file(&self, path: &RelativePath) -> Result<(), StoreError> {
+        let remove = |folder: BorrowedFd<'_>, name: &[u8]| {
+            Ok(unlinkat(folder, OsStr::from_bytes(name), UnlinkatFlags::NoRemoveDir)?)
+        };
+        let removed = self.at(path, Links::Refused, remove);
+        self.handles.forget(path.as_bytes());
+        removed.map_err(|refusal| refusal.about(path, "cannot be removed"))
+    }
+
+    /// Rename a file or folder, unless something has the new name already. Links are renamed, not followed.
+    pub fn rename_no_replace(&self, from: &RelativePath, to: &RelativePath) -> Result<(), StoreError> {
+        self.rename(from, to, |(from_dir, from), (to_dir, to)| {
+            let (from, to) = (c_string(from)?, c_string(to)?);
+            rename::without_replacing((from_dir, &from), (to_dir, &to)).map_err(|error| match errno(&error) {
+                Errno::EINVAL | Errno::ENOSYS => Refusal::Unfit(
+                    "cannot be renamed without perhaps replacing a file, or not so: its filesystem lacks that, use another",
+                ),
+                error => error.into(),
+            })
+        })
+    }
+
+    /// Rename a file or folder; a file, or an empty folder, that has the new name is replaced in the same instant.
+    ///
+    /// If both names are hard links of one file, rename(2) leaves both as they are.
+    pub fn rename_replace(&self, from: &RelativePath, to: &RelativePath) -> Result<(), StoreError> {
+        self.rename(from, to, |(from_dir, from), (to_dir, to)| {
+            Ok(renameat(from_dir, OsStr::from_bytes(from), to_dir, OsStr::from_bytes(to))?)
+        })
+    }
+
+    fn rename(
+        &self,
+        from: &RelativePath,
+        to: &RelativePath,
+        act: impl Fn((BorrowedFd<'_>, &[u8]), (BorrowedFd<'_>, &[u8])) -> Result<(), Refusal>,
+    ) -> Result<(), StoreError> {
+        // The kernel's answer to this is that of a filesystem that cannot rename so.
+        if to.is_below(from) {
+            return Err(StoreError::unfit(&from.to_string(), "cannot be moved into itself: name another folder"));
+        }
+        let renamed = self.at(from, Links::Refused, |from_dir, from| {
+            self.at(to, Links::Refused, |to_dir, to| {
+                act((from_dir, from), (to_dir, to)).map_err(|refusal| match refusal {
+                    // Of a rename this is not the answer of a path that leads out.
+                    Refusal::System(Errno::EXDEV) => {
+                        Refusal::Unfit("cannot be renamed to another filesystem: copy it and remove it here")
+                    }
+                    refusal => refusal,
+                })
+            })
+        });
+        self.handles.forget(from.as_bytes());
+        self.handles.forget(to.as_bytes());
+        renamed.map_err(|refusal| refusal.about_both(from, to, CANNOT_RENAME))
+    }
+}
+
+/// Make a file in a folder.
+pub(super) fn create_entry(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(folder, OsStr::from_bytes(name), flags, Mode::S_IRUSR | Mode::S_IWUSR)
+}
+
+fn make_folder_in(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    mkdirat(parent, OsStr::from_bytes(name), Mode::S_IRWXU)
+}
+
+fn c_string(name: &[u8]) -> Result<CString, Errno> {
+    CString::new(name).map_err(|_| Errno::EINVAL)
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
