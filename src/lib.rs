@@ -12,6 +12,7 @@
 //! | [`mover`] | how bytes move: one file per I/O method and one row in its tables |
 //! | [`store`] | where bytes live: hot memory, files, the confined root, discarding |
 //! | [`trust`] | who we are and whom we know, kept in files that are private to the user |
+//! | [`tls`] | TLS 1.3 as a machine without input or output, over rustls |
 //! | [`measure`] | histograms, CPU cost, TCP_INFO summaries, the environment of a run |
 //! | [`engine`] | the mio loops: workers, streams, buffer pools, connections |
 //! | [`mod@bench`] | the matrix, its interleaving, the runner and the server of `linerate bench` |
@@ -32,5 +33,6 @@ pub mod report;
 pub mod store;
 pub mod sys;
 pub mod text;
+pub mod tls;
 pub mod trust;
 pub mod units;
