@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::proto::message::Tally;
@@ -17,6 +18,7 @@ use crate::proto::wire::WireError;
 use crate::sys::mapping::FileMapping;
 use crate::sys::pipe::Pipe;
 
+mod feed;
 mod mmap;
 pub mod pool;
 mod read_ahead;
@@ -29,6 +31,7 @@ mod splice;
 mod write;
 mod zerocopy;
 
+pub use feed::Feed;
 pub use pool::{Pool, PoolBuf};
 pub use segments::Segments;
 
@@ -62,6 +65,8 @@ pub struct SendRow {
     pub probe: fn() -> Result<(), String>,
     /// One for a new stream on this socket.
     pub make: fn(BorrowedFd<'_>) -> io::Result<Box<dyn SendMethod>>,
+    /// How it brings bytes into memory for TLS to encrypt; `None` where the kernel would have to.
+    pub feed: Option<fn() -> Box<dyn Feed>>,
 }
 
 /// A receive method, as the tables list it.
@@ -77,6 +82,8 @@ pub struct ReceiveRow {
     pub reads: bool,
     /// Whether one call takes all that waits, up to what was asked for; splice stops at the pipe's capacity.
     pub takes_all: bool,
+    /// Whether TLS can decrypt what it takes; where not, the kernel would have to.
+    pub decrypts: bool,
     /// Whether this kernel has it; the reason why not.
     pub probe: fn() -> Result<(), String>,
     /// One for a new stream.
@@ -217,6 +224,9 @@ pub enum Fault {
     /// The connection failed.
     #[error("connection: {0}")]
     Connection(#[source] io::Error),
+    /// TLS failed on the connection.
+    #[error("{0}")]
+    Secure(String),
     /// The peer ended the stream inside a frame.
     #[error("the peer ended the stream before all of it had come")]
     Unfinished,
@@ -259,6 +269,22 @@ impl Source {
     }
 }
 
+impl Sink {
+    /// Put bytes that are in memory where they belong, at `at` of the stream's payload; counts its calls.
+    pub fn keep(&self, mut at: u64, mut bytes: &[u8], calls: &mut u64) -> Result<(), Fault> {
+        let Sink::File(file) = self else { return Ok(()) };
+        while !bytes.is_empty() {
+            let (offset, room) = file.place(at);
+            let (now, later) = bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+            *calls += 1;
+            file.file.write_all_at(now, offset).map_err(|error| file.fault(error))?;
+            at += now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+}
+
 impl FileSink {
     fn fault(&self, error: io::Error) -> Fault {
         Fault::Sink { name: self.name.clone(), error }
@@ -280,6 +306,14 @@ fn moved(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Moved> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Why a method cannot send or receive through TLS: the kernel would have to encrypt, and this is what it says.
+pub fn needs_kernel_tls() -> String {
+    match crate::sys::ktls::probe() {
+        Ok(()) => "needs kTLS: this kernel has it, this release of linerate does not use it yet".to_string(),
+        Err(why) => format!("needs kTLS, which this kernel lacks (TCP_ULP: {why})"),
     }
 }
 

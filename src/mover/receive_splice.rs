@@ -11,6 +11,7 @@ pub(super) const ROW: ReceiveRow = ReceiveRow {
     keeps: true,
     reads: false,
     takes_all: false,
+    decrypts: false,
     probe: probe_splice,
     make: || Box::new(Splice),
 };

@@ -11,6 +11,7 @@ pub(super) const ROW: ReceiveRow = ReceiveRow {
     keeps: false,
     reads: false,
     takes_all: true,
+    decrypts: false,
     probe: always,
     make: || Box::new(Trunc),
 };

@@ -12,6 +12,7 @@ pub(super) const ROW: SendRow = SendRow {
     cork_from_bytes: 1,
     probe: always,
     make: |_| Ok(Box::new(Sendfile)),
+    feed: None,
 };
 
 struct Sendfile;

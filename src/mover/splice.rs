@@ -12,6 +12,7 @@ pub(super) const ROW: SendRow = SendRow {
     cork_from_bytes: 1,
     probe: probe_splice,
     make: |_| Ok(Box::new(Splice { pipe: Pipe::new()? })),
+    feed: None,
 };
 
 /// Invariant: what the pipe holds are the bytes of the source that begin where the next push begins.

@@ -1,9 +1,10 @@
 //! `write`: send from memory. A hot source is sent from where it lies; a file is read into a pool buffer first.
 
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 
 use super::read_ahead::ReadAhead;
-use super::{Fault, Moved, SendMethod, SendRow, Source, Turn, always, moved};
+use super::{Fault, Feed, Moved, SendMethod, SendRow, Source, Turn, always, moved};
 use crate::sys::socket;
 
 pub(super) const ROW: SendRow = SendRow {
@@ -13,6 +14,7 @@ pub(super) const ROW: SendRow = SendRow {
     cork_from_bytes: 1,
     probe: always,
     make: |_| Ok(Box::new(Write { held: None })),
+    feed: Some(|| Box::new(Read)),
 };
 
 struct Write {
@@ -57,5 +59,21 @@ impl Write {
         } else {
             self.held = Some(held);
         }
+    }
+}
+
+/// For TLS: a hot source is copied, a file is read.
+struct Read;
+
+impl Feed for Read {
+    fn fill(&mut self, into: &mut [u8], source: &Source, at: u64, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        if let Some(hot) = &source.resident {
+            return hot.copy_to(at, into).map_err(|error| source.fault(error));
+        }
+        turn.tally.calls += 1;
+        source.file.read_exact_at(into, at).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => source.truncated(at),
+            _ => source.fault(error),
+        })
     }
 }

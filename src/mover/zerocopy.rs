@@ -34,6 +34,7 @@ pub(super) const ROW: SendRow = SendRow {
         socket::set_zerocopy(sock)?;
         Ok(Box::new(Zerocopy { next: 0, released: 0, early: Vec::new(), held: None, lent: VecDeque::new() }))
     },
+    feed: None,
 };
 
 /// Invariants, counting in a circle: sends before `released` have completed, `released` itself has not or is `next`;

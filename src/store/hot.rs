@@ -29,9 +29,9 @@ pub fn open(chunk: u64) -> Result<Source, StoreError> {
         .map_err(|error| StoreError::system(NAME, "memfd_create", error))?;
     let file = File::from(fd);
     fill(&file, len).map_err(|error| StoreError::system(NAME, "filling it", error))?;
-    // Nobody can shorten it any more, us included.
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW))
-        .map_err(|error| StoreError::system(NAME, "sealing it", error))?;
+    // Nobody can change it any more, us included: what a mapping of it may be read for.
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|error| StoreError::system(NAME, "sealing it", error))?;
     let mapping = map(&file, len as usize).map_err(|error| StoreError::system(NAME, "mapping it", error))?;
     let resident = Some(Arc::new(mapping));
     Ok(Source { file: Arc::new(file), len, name: NAME.into(), resident, segments: Arc::default() })
@@ -92,5 +92,8 @@ mod tests {
         }
         source.file.read_exact_at(&mut from_file, 0).unwrap();
         assert!(from_memory == from_file);
+        let mut copied = vec![0; source.len as usize - 3];
+        mapping.copy_to(3, &mut copied).unwrap();
+        assert!(copied == from_file[3..]);
     }
 }

@@ -1,7 +1,8 @@
 //! File mappings that our own code never reads, so that a file truncated under us cannot raise SIGBUS.
 //!
-//! Only the kernel follows the pointers, inside `send` and `madvise`; where the file has no page any more these
-//! return EFAULT. There is deliberately no way to get a `&[u8]` out of a [`FileMapping`].
+//! Only the kernel follows the pointers, inside `send`, `madvise` and `process_vm_readv`; where the file has no page
+//! any more these return EFAULT. There is deliberately no way to get a `&[u8]` out of a [`FileMapping`]. The one
+//! exception is a memfd that is sealed against shrinking and writing: [`FileMapping::copy_to`] reads that directly.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +11,9 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 
 /// `MADV_POPULATE_READ`, Linux 5.14.
 const MADV_POPULATE_READ: i32 = 22;
@@ -20,6 +23,8 @@ const MADV_POPULATE_READ: i32 = 22;
 pub struct FileMapping {
     memory: Memory,
     base: u64,
+    /// The file can neither shrink nor change: it was sealed so before it was mapped.
+    is_sealed: bool,
 }
 
 #[derive(Debug)]
@@ -32,13 +37,14 @@ impl FileMapping {
     /// Map `len` bytes of `file` from `base`, which must be a multiple of the page size.
     pub fn new(file: &File, base: u64, len: usize) -> io::Result<FileMapping> {
         let raw = MmapOptions::new().offset(base).len(len).map_raw_read_only(file)?;
-        Ok(FileMapping { memory: Memory::Part(raw), base })
+        Ok(FileMapping { memory: Memory::Part(raw), base, is_sealed: is_sealed(file) })
     }
 
     /// Map the first `piece` bytes of `file`, a multiple of the page size, again and again, as if it were a file of
     /// `len` bytes. However long one send is, it then reads no more memory than a piece.
     pub fn repeated(file: &File, piece: usize, len: usize) -> io::Result<FileMapping> {
-        Ok(FileMapping { memory: Memory::Repeated(Repeated::new(file, piece, len)?), base: 0 })
+        let memory = Memory::Repeated(Repeated::new(file, piece, len)?);
+        Ok(FileMapping { memory, base: 0, is_sealed: is_sealed(file) })
     }
 
     /// Whether the mapping holds all of `len` bytes of the file from `offset`.
@@ -74,6 +80,22 @@ impl FileMapping {
         // it, and it answers with EFAULT where the file has shrunk. With MSG_ZEROCOPY the kernel holds references
         // to the pages themselves, so they outlive even the mapping.
         unsafe { super::raw::send(sock, start, len, flags) }
+    }
+
+    /// Copy bytes of the file out of the mapping. EFAULT means that the file no longer reaches so far.
+    pub fn copy_to(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let start = self.pointer(offset, into.len())?;
+        if self.is_sealed {
+            // SAFETY: `start..start + len` lies inside the mapping, and `into` is memory of ours elsewhere. The seals
+            // say that the file never shrinks, so every page is there, and never changes, so nobody writes meanwhile.
+            unsafe { std::ptr::copy_nonoverlapping(start, into.as_mut_ptr(), into.len()) };
+            return Ok(());
+        }
+        let wanted = [RemoteIoVec { base: start.addr(), len: into.len() }];
+        let len = into.len();
+        let got = process_vm_readv(nix::unistd::getpid(), &mut [io::IoSliceMut::new(into)], &wanted)?;
+        // It stops at the first page that is not there.
+        if got == len { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EFAULT)) }
     }
 
     /// Make the pages of a range present; EFAULT when the file no longer reaches so far. Before Linux 5.14 this
@@ -161,6 +183,13 @@ impl Drop for Repeated {
     }
 }
 
+/// Whether a file is a memfd that can neither shrink nor be written any more.
+fn is_sealed(file: &File) -> bool {
+    let wanted = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_WRITE;
+    // Only a memfd has seals; other files answer with EINVAL.
+    fcntl(file, FcntlArg::F_GET_SEALS).is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(wanted))
+}
+
 /// Size of a memory page.
 pub fn page_bytes() -> u64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().map_or(4096, |n| n as u64)
@@ -186,6 +215,11 @@ mod tests {
         let mut got = [0; 3];
         far.read_exact(&mut got).unwrap();
         assert_eq!(got, [7; 3]);
+        let mut copied = [0; 5000];
+        mapping.copy_to(9000, &mut copied).unwrap();
+        assert_eq!(copied, [7; 5000]);
+        file.set_len(10_000).unwrap();
+        assert_eq!(mapping.copy_to(9000, &mut copied).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         file.set_len(0).unwrap();
         let fault = mapping.send(near.as_fd(), 8000, 3, 0).unwrap_err();
         assert_eq!(fault.raw_os_error(), Some(libc::EFAULT));

@@ -6,6 +6,7 @@ pub mod affinity;
 pub mod c_library;
 pub mod clock;
 pub mod ethtool;
+pub mod ktls;
 pub mod limits;
 pub mod mapping;
 pub mod pipe;
