@@ -10,9 +10,11 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use linerate::bench::statistics;
 use linerate::measure::histogram::LatencyHistogram;
 use linerate::proto::facts::CpuClock;
-use linerate::proto::message::{Message, Reply, Request, Sample, Tally, Timed, WorkerSample};
+use linerate::proto::message::{Hello, Message, Reply, Request, Sample, Tally, Timed, Welcome, WorkerSample};
 use linerate::proto::probe::{Exchange, Side, Sizes, Step};
-use linerate::proto::session::{Event, Role, Session};
+use linerate::proto::rights::Rights;
+use linerate::proto::secret::Secret;
+use linerate::proto::session::{Event, Session};
 use linerate::proto::wire::{Frame, Join, Length, Opening, PROTOCOL_VERSION, Preface};
 use linerate::units::{Rate, parse_size_list};
 
@@ -90,14 +92,15 @@ fn sessions(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Two sessions that have heard each other's preface.
+/// Two sessions, of which one has let the other in.
 fn opened(now: Instant) -> (Session, Session) {
-    let (mut client, mut server) = (Session::new(Role::Client, now), Session::new(Role::Server, now));
+    let hello = Hello { secret: Some(Secret([7; 16])) };
+    let (mut client, mut server) = (Session::client(hello, now), Session::server(now));
     deliver(&mut client, &mut server, now);
+    assert!(matches!(server.poll_event(), Some(Event::Hello(_))), "the two ends are of one version");
+    server.welcome(Welcome { rights: Rights::BENCH, ..Welcome::default() }, now);
     deliver(&mut server, &mut client, now);
-    for session in [&mut client, &mut server] {
-        assert_eq!(session.poll_event(), Some(Event::Opened), "the two ends are of one version");
-    }
+    assert!(matches!(client.poll_event(), Some(Event::Welcome(_))), "the client is let in");
     (client, server)
 }
 

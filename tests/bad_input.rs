@@ -112,8 +112,12 @@ fn hosts_that_cannot_be_are_refused() {
     refused(&["[::1"], 2, &["[::1", "[IPV6]:PORT"]);
     refused(&[""], 2, &["HOST:PORT"]);
     refused(&["two words"], 2, &["two words", "HOST:PORT"]);
-    refused(&["no-such-host.invalid"], 6, &["no-such-host.invalid", "does not resolve"]);
-    refused(&["-6", "127.0.0.1"], 6, &["127.0.0.1", "family"]);
+    refused(&["no-such-host.invalid:5290"], 6, &["no-such-host.invalid", "does not resolve"]);
+    refused(&["lr://no-such-host.invalid"], 6, &["no-such-host.invalid", "does not resolve"]);
+    refused(&["-6", "127.0.0.1:5290"], 6, &["127.0.0.1", "family"]);
+    // A plain name may be one that only ssh knows.
+    let both = ["no `linerate serve` answers on port 5290", "over ssh: "];
+    refused(&["--ssh", "false", "no-such-host.invalid"], 6, &both);
 }
 
 #[test]

@@ -2,20 +2,24 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread::JoinHandle;
 
+use common::peer::{Talk, TlsPeer, asked, dial, framed, preface, read_to_the_end, said, welcome};
 use common::{
     Done, ONE_CELL, PATIENCE, Running, Serving, bench, children_of, default_result, file_of, folder, is_alive,
-    linerate, names_in, read_result, run_bounded, wait_until,
+    linerate, names_in, read_result, run_bounded, wait_until, wait_until_measuring,
 };
 use linerate::proto::message::{Message, Reply, Request};
-use linerate::proto::session::MESSAGE_BYTES_MAX;
-use linerate::proto::wire::{Join, PROTOCOL_VERSION, Preface};
+use linerate::proto::session::{HELLO_BYTES_MAX, MESSAGE_BYTES_MAX};
+use linerate::proto::ticket::Ticket;
+use linerate::proto::wire::{Join, Preface};
 use linerate::report::schema::Document;
+use linerate::tls::client::Pin;
+use linerate::trust::identity::Identity;
 
 /// Options of a run that goes on until something ends it: far longer than the patience of any test.
 const ENDLESS: [&str; 8] = ["--methods", "write", "--sizes", "64KiB", "--rounds", "1000", "--duration", "300ms"];
@@ -32,22 +36,9 @@ fn impostor(with: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinH
     (address, thread)
 }
 
-/// Read until the other end has enough.
-fn read_to_the_end(mut sock: TcpStream) -> Vec<u8> {
-    let mut got = Vec::new();
-    match sock.read_to_end(&mut got) {
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        result => {
-            result.unwrap_or_else(|error| panic!("the connection does not end: {error}"));
-        }
-    }
-    got
-}
-
-fn dial(serving: &Serving) -> TcpStream {
-    let sock = TcpStream::connect(serving.address()).unwrap();
-    sock.set_read_timeout(Some(PATIENCE)).unwrap();
-    sock
+/// A linerate server of the test's own making: `with` gets a connection on which TLS is agreed on.
+fn liar(with: impl FnOnce(TlsPeer) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
+    impostor(|sock| with(TlsPeer::server_over(sock, &Identity::ephemeral().unwrap()).unwrap()))
 }
 
 /// A run against that server goes well.
@@ -64,18 +55,6 @@ fn still_serves(serving: &Serving) {
 fn endless(folder: &Path, options: &[&str]) -> Running {
     let mut command = linerate(["bench", "--json", "run.json"]);
     Running::start(command.args(ENDLESS).args(options).current_dir(folder))
-}
-
-/// Wait until a client's data streams reach a server: it has workers, and more sockets than its listener, the pair
-/// that signals come through, and a control connection.
-fn wait_until_measuring(pid: u32) {
-    let entries = |folder: &str| std::fs::read_dir(format!("/proc/{pid}/{folder}")).into_iter().flatten().flatten();
-    wait_until("data streams are connected", || {
-        let names = entries("task").filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        let sockets = entries("fd").filter_map(|fd| std::fs::read_link(fd.path()).ok());
-        let sockets = sockets.filter(|link| link.to_string_lossy().starts_with("socket:"));
-        names.filter(|name| name.starts_with("worker-")).count() > 0 && sockets.count() >= 5
-    });
 }
 
 /// What a run that was cut short has left: a file that says so, and that can be shown.
@@ -123,21 +102,27 @@ fn a_server_that_hangs_up_or_says_nothing_is_given_up() {
 #[test]
 fn a_server_that_opens_and_then_never_answers_is_given_up() {
     let folder = folder();
-    let (address, thread) = impostor(|mut sock| {
-        sock.write_all(&Preface { version: PROTOCOL_VERSION }.encode()).unwrap();
-        read_to_the_end(sock);
+    // Before it judges who we are, and after it let us in.
+    let openings = [preface(), [preface(), welcome()].concat()];
+    let tries = openings.map(|opening| {
+        let (address, thread) = liar(move |mut peer| {
+            peer.send_plain(&opening).unwrap();
+            peer.recv_to_the_end();
+        });
+        (address, thread, Running::start(bench(folder.path(), ONE_CELL).arg(address.to_string())))
     });
-    let done = run_bounded(bench(folder.path(), ONE_CELL).arg(address.to_string()));
-    done.expect_line(6, &[&address.to_string(), "did not answer within 15 s"]);
-    thread.join().unwrap();
+    for (address, thread, client) in tries {
+        client.finish().expect_line(6, &[&address.to_string(), "did not answer within 15 s"]);
+        thread.join().unwrap();
+    }
 }
 
 #[test]
 fn a_server_of_another_version_is_named_with_the_way_out() {
     let folder = folder();
-    let (address, thread) = impostor(|mut sock| {
-        sock.write_all(&Preface { version: 77 }.encode()).unwrap();
-        read_to_the_end(sock);
+    let (address, thread) = liar(|mut peer| {
+        peer.send_plain(&Preface { version: 77 }.encode()).unwrap();
+        peer.recv_to_the_end();
     });
     let done = run_bounded(bench(folder.path(), ONE_CELL).arg(address.to_string()));
     done.expect_line(6, &[&address.to_string(), "version 77", "same linerate release on both ends"]);
@@ -146,21 +131,20 @@ fn a_server_of_another_version_is_named_with_the_way_out() {
 
 #[test]
 fn a_server_that_lies_is_the_servers_fault_and_no_crash() {
-    let framed = |body: &[u8]| [&(body.len() as u32).to_le_bytes(), body].concat();
-    let message = |message: &Message| framed(&postcard::to_stdvec(message).unwrap());
     let answers: [(Vec<u8>, &str); 5] = [
         (u32::MAX.to_le_bytes().to_vec(), "announced a message of 4294967295 bytes"),
         (framed(&[0xff; 100]), "does not know"),
         (0u32.to_le_bytes().to_vec(), "announced a message of 0 bytes"),
-        (message(&Message::Reply { id: 1, body: Reply::Started }), "answered out of turn"),
-        (message(&Message::Bye("\x1b[2Jno room".to_string())), "no room"),
+        (said(&Message::Reply { id: 1, body: Reply::Started }), "answered out of turn"),
+        (said(&Message::Bye("\x1b[2Jno room".to_string())), "no room"),
     ];
     let folder = folder();
     for (answer, reason) in answers {
-        let (address, thread) = impostor(move |mut sock| {
-            sock.write_all(&Preface { version: PROTOCOL_VERSION }.encode()).unwrap();
-            sock.write_all(&answer).unwrap();
-            read_to_the_end(sock);
+        let (address, thread) = liar(move |mut peer| {
+            peer.send_plain(&preface()).unwrap();
+            peer.send_plain(&welcome()).unwrap();
+            peer.send_plain(&answer).unwrap();
+            peer.recv_to_the_end();
         });
         let done = run_bounded(bench(folder.path(), ONE_CELL).arg(address.to_string()));
         let done = done.expect_line(6, &[&address.to_string(), reason]);
@@ -172,17 +156,29 @@ fn a_server_that_lies_is_the_servers_fault_and_no_crash() {
 #[test]
 fn a_client_of_another_version_is_sent_away_and_told_ours() {
     let serving = Serving::start();
-    let mut sock = dial(&serving);
-    sock.write_all(&Preface { version: 77 }.encode()).unwrap();
-    let got = read_to_the_end(sock);
-    assert!(got.starts_with(&Preface { version: PROTOCOL_VERSION }.encode()), "{got:?}");
+    let mut peer = TlsPeer::client(serving.address(), Pin::Anybody).unwrap();
+    peer.send_plain(&Preface { version: 77 }.encode()).unwrap();
+    assert_eq!(peer.recv_to_the_end(), preface());
+    still_serves(&serving);
+}
+
+#[test]
+fn a_client_without_tls_is_told_so_in_one_plain_line() {
+    let serving = Serving::start();
+    for first in [&preface()[..], b"SSH-2.0-x\r\n", b"EHLO x\r\n"] {
+        let mut sock = dial(serving.address());
+        sock.write_all(first).unwrap();
+        let line = String::from_utf8(read_to_the_end(sock)).unwrap();
+        assert!(line.starts_with("linerate: ") && line.contains("linerate bench HOST"), "{line:?}");
+        assert!(line.ends_with('\n') && line.lines().count() == 1, "{line:?}");
+    }
     still_serves(&serving);
 }
 
 #[test]
 fn a_browser_gets_an_answer_that_it_can_show() {
     let serving = Serving::start();
-    let mut sock = dial(&serving);
+    let mut sock = dial(serving.address());
     sock.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let answer = String::from_utf8(read_to_the_end(sock)).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -196,50 +192,34 @@ fn a_browser_gets_an_answer_that_it_can_show() {
 #[test]
 fn garbage_costs_nobody_but_who_sent_it() {
     let serving = Serving::start();
-    let preface = Preface { version: PROTOCOL_VERSION }.encode();
-    let after = |bytes: &[u8]| [&preface[..], bytes].concat();
-    let request = |body: Request| {
-        let body = postcard::to_stdvec(&Message::Request { id: 1, body }).unwrap();
-        after(&[&(body.len() as u32).to_le_bytes(), &body[..]].concat())
-    };
+    let ticket = Ticket::decode(&serving.ticket()).unwrap();
     let join = Join { token: [7; 16] }.encode();
     let mut other_join = join;
     other_join[8] = 99;
-    let long = vec![0xa5; 1 << 20];
-    let table: [(&str, Vec<u8>); 16] = [
+    let table: [(&str, Vec<u8>); 8] = [
         ("nothing", vec![]),
         ("noise", (0..100u32).map(|n| ((n * 7919) >> 3) as u8).collect()),
-        ("much noise", long.clone()),
-        ("TLS", vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
+        ("much noise", vec![0xa5; 1 << 20]),
+        ("half of TLS", vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
         ("half a join", join[..16].to_vec()),
         ("an unknown token", join.to_vec()),
         ("a join of another version", other_join.to_vec()),
-        ("half a preface", preface[..7].to_vec()),
-        ("a preface and no more", preface.to_vec()),
-        ("an absurd length", after(&u32::MAX.to_le_bytes())),
-        ("a length just too long", after(&(MESSAGE_BYTES_MAX as u32 + 1).to_le_bytes())),
-        ("no length", after(&[0; 4])),
-        ("a message that is none", after(&[&100u32.to_le_bytes()[..], &[0xff; 100]].concat())),
-        ("half a message", after(&[&100u32.to_le_bytes()[..], &[1; 50]].concat())),
-        ("a job that is not there", request(Request::Start(99))),
-        ("a message of a server", {
-            let body = postcard::to_stdvec(&Message::Reply { id: 1, body: Reply::Started }).unwrap();
-            after(&[&(body.len() as u32).to_le_bytes(), &body[..]].concat())
-        }),
+        ("half a preface", preface()[..7].to_vec()),
     ];
     for (name, bytes) in &table {
-        let mut sock = dial(&serving);
+        let mut sock = dial(serving.address());
         // The server may close before it has read all.
         let _ = sock.write_all(bytes);
         let _ = sock.shutdown(std::net::Shutdown::Write);
         let answer = read_to_the_end(sock);
         assert!(answer.len() < 4096, "{name}: {} bytes of answer", answer.len());
     }
+    garbage_inside_tls(&serving, &ticket);
     // Some that stay: half-open connections are in nobody's way.
     let stay: Vec<TcpStream> = table
         .iter()
         .map(|(_, bytes)| {
-            let mut sock = dial(&serving);
+            let mut sock = dial(serving.address());
             let _ = sock.write_all(&bytes[..bytes.len().min(4096)]);
             sock
         })
@@ -250,12 +230,46 @@ fn garbage_costs_nobody_but_who_sent_it() {
     serving.end().expect(0);
 }
 
+/// Garbage from who was not let in, and from who was.
+fn garbage_inside_tls(serving: &Serving, ticket: &Ticket) {
+    let job = || asked(1, Request::Start(99));
+    let of_a_server = || said(&Message::Reply { id: 1, body: Reply::Started });
+    let inside: [(&str, Vec<u8>); 6] = [
+        ("nothing", vec![]),
+        ("an absurd length", u32::MAX.to_le_bytes().to_vec()),
+        ("no length", vec![0; 4]),
+        ("a message that is none", framed(&[0xff; 100])),
+        ("half a message", framed(&[1; 100])[..50].to_vec()),
+        ("a message of a server", of_a_server()),
+    ];
+    let just_too_long = [HELLO_BYTES_MAX, MESSAGE_BYTES_MAX].map(|most| (most as u32 + 1).to_le_bytes().to_vec());
+    let [long_hello, long_message] = just_too_long;
+    let before = [("a hello that is too long", long_hello), ("no hello", job())];
+    for (name, bytes) in before.into_iter().chain(inside.clone()) {
+        let mut talk = Talk::begin(serving.address(), Pin::Exactly(ticket.fingerprint));
+        ends(&mut talk, name, &bytes);
+    }
+    let after = [("a message that is too long", long_message), ("a job that is not there", job())];
+    for (name, bytes) in after.into_iter().chain(inside) {
+        let mut talk = Talk::open(serving.address(), ticket);
+        ends(&mut talk, name, &bytes);
+    }
+}
+
+/// The server ends the session after these bytes, and says little more.
+fn ends(talk: &mut Talk, name: &str, bytes: &[u8]) {
+    let _ = talk.peer.send_plain(bytes);
+    talk.peer.say_end();
+    let answers = std::iter::from_fn(|| talk.hear()).count();
+    assert!(answers <= 1, "{name}: {answers} answers");
+}
+
 #[test]
 fn half_open_connections_are_closed_in_time() {
     let serving = Serving::start();
     let starts: [&[u8]; 3] = [b"", b"lr-data\n", b"linerate"];
     let socks = starts.map(|start| {
-        let mut sock = dial(&serving);
+        let mut sock = dial(serving.address());
         sock.write_all(start).unwrap();
         sock
     });
@@ -311,15 +325,19 @@ fn a_server_that_is_ended_says_so_to_its_clients() {
 fn an_idle_server_ends_with_a_summary() {
     for signal in [libc::SIGTERM, libc::SIGINT] {
         let server = Running::start(&mut linerate(["serve", "--listen", "127.0.0.1:0"]));
-        wait_until("it listens", || {
-            let entries = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
-            let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-            links.filter(|link| link.to_string_lossy().contains("eventpoll")).count() > 0
-        });
+        // A signal that comes sooner ends it without a word, as it ends any program.
+        wait_until("it heeds the signal", || caught(server.pid()) & (1 << (signal - 1)) != 0);
         server.signal(signal);
         let done = server.finish().expect_line(0, &["served 0 sessions, 0 jobs, "]);
         assert!(done.stdout.starts_with("listening on 127.0.0.1:"), "{done:#?}");
     }
+}
+
+/// The signals that a process has a handler for, one bit each.
+fn caught(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
 }
 
 #[test]
@@ -414,11 +432,13 @@ fn a_result_is_saved_even_if_it_cannot_be_shown() {
 #[test]
 fn a_server_of_one_session_turns_a_second_away() {
     let serving = Serving::with(["--once", "--listen", "127.0.0.1:0"]);
-    let mut first = dial(&serving);
-    first.write_all(&Preface { version: PROTOCOL_VERSION }.encode()).unwrap();
-    let mut greeting = [0; 16];
-    first.read_exact(&mut greeting).unwrap();
+    let ticket = serving.ticket();
+    let first = Talk::open(serving.address(), &Ticket::decode(&ticket).unwrap());
     let folder = folder();
-    let done = run_bounded(bench(folder.path(), ONE_CELL).arg(serving.host()));
+    let mut second = bench(folder.path(), ONE_CELL);
+    let done = run_bounded(second.arg(serving.host()).env("LINERATE_TICKET", &ticket));
     done.expect_line(5, &["takes 1 at a time", "try again later"]);
+    drop(first);
+    let said = serving.wait().expect(0).stderr;
+    assert!(said.starts_with("served 1 sessions, ") && said.ends_with("; turned away 1\n"), "{said}");
 }

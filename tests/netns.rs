@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{ONE_CELL, QUICK, folder, names_in, read_result, run_bounded};
+use common::{ONE_CELL, QUICK, at_home, folder, names_in, read_result, run_bounded};
 
 /// What tests/netns.sh ends with when this machine does not let it.
 const SKIPPED: i32 = 77;
@@ -17,7 +17,8 @@ fn a_link_between_two_namespaces_is_measured_as_a_network() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns.sh");
     let mut command = Command::new("sh");
     command.arg(script).arg(env!("CARGO_BIN_EXE_linerate")).arg(&result).args(QUICK).args(&ONE_CELL[..4]);
-    let done = run_bounded(command.current_dir(folder.path()));
+    let home = folder.path().join("home");
+    let done = run_bounded(at_home(&mut command, &home).env_remove("LINERATE_TICKET").current_dir(folder.path()));
     if done.code == Some(SKIPPED) {
         return println!("skipped: {}", done.stdout.trim());
     }
@@ -42,5 +43,6 @@ fn a_link_between_two_namespaces_is_measured_as_a_network() {
     // 1400 bytes less the headers of IP and TCP.
     let mss = cell.tcp.as_ref().unwrap().mss_bytes;
     assert!((1300..=1360).contains(&mss), "{mss}");
-    assert_eq!(names_in(folder.path()), ["run.json"]);
+    assert!(document.settings.server_known, "by its ticket");
+    assert_eq!(names_in(folder.path()), ["home", "run.json"]);
 }

@@ -129,7 +129,7 @@ fn of_exchange(source: &Source, exchanges: u64) -> u64 {
     let (near, far) = pair();
     let side = |side| {
         let sizes = Sizes { request: 1024, reply: 1024 };
-        ExchangeFlow::new(Exchange::new(sizes, side).unwrap(), side, source).unwrap()
+        ExchangeFlow::new(Exchange::new(sizes, side).unwrap(), side, source, None).unwrap()
     };
     let (mut asking, mut answering) = (side(Side::Asking), side(Side::Answering));
     allocations((&mut asking, &near), (&mut answering, &far), exchanges * 1024)

@@ -140,7 +140,7 @@ fn each_failure_of_the_far_end_says_what_to_do() {
     let table: [(&str, &[&str]); 8] = [
         (&format!("echo \"{usage}\" >&2; exit 2"), &["far: ", usage, "same release"]),
         ("exit 0", &["ended before it got ready", "nothing was said why"]),
-        ("echo 'linerate: no luck' >&2; exit 5", &["failed (exit status 5): linerate: no luck: "]),
+        ("echo 'linerate: no luck' >&2; exit 5", &["far: the linerate there: no luck"]),
         ("exec not-there-linerate", &["not found", "--install", "scp \"$(which linerate)\" far:.local/bin/"]),
         ("while :; do echo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa || exit; done", &["64 KiB", "when it is not"]),
         ("tr '\\0' x < /dev/zero", &["more than 64 KiB of something else"]),
@@ -278,7 +278,7 @@ fn a_taken_port_is_replaced_by_another() {
     fails(&through(&taken(100)), &sshd, &["4 attempts", "cannot listen", "--remote-port"]);
     assert_eq!(std::fs::read_to_string(&tries).unwrap().lines().count(), 4);
     // Without a way of ours through ssh the port is not ours to choose.
-    fails(&far_end(&sshd, &taken(100)), &sshd, &["cannot listen", "exit status 1"]);
+    fails(&far_end(&sshd, &taken(100)), &sshd, &["the linerate there: ", "cannot listen"]);
     assert_eq!(std::fs::read_to_string(&tries).unwrap().lines().count(), 5);
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Done, Running, folder, linerate, names_in, run_bounded};
+use common::{Done, Running, Serving, folder, linerate, names_in, run_bounded};
 use linerate::proto::gate::{Denial, TicketId};
 use linerate::proto::ticket::{Rights, Ticket};
 use linerate::trust::places::Places;
@@ -211,4 +211,19 @@ fn what_makes_no_sense_is_refused_before_anything_is_made() {
     assert!(!home.path("s/linerate/tickets.json").exists());
     let mut homeless = home.command(&["new"]);
     run_bounded(homeless.env_remove("XDG_STATE_HOME")).expect_line(1, &["XDG_STATE_HOME", "set HOME"]);
+}
+
+#[test]
+fn a_server_s_ticket_names_the_port_it_listens_on_and_is_there_with_the_first_line() {
+    let folder = folder();
+    let file = folder.path().join("ticket");
+    let file = file.to_str().unwrap();
+    let serving = Serving::with(
+        ["--listen", "127.0.0.1:0", "--address", "nas", "--address", "nas:7"]
+            .into_iter()
+            .chain(["--ticket-file", file]),
+    );
+    let ticket = ticket_file::read(Path::new(file)).unwrap().unwrap();
+    let addresses: Vec<String> = ticket.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, [format!("nas:{}", serving.address().port()), "nas:7".to_string()]);
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::flows;
+use super::flows::{self, Protection};
 use super::link::{Ended, Link, LinkError, Ticker};
 use super::outcome::{EndCost, Round};
-use super::plan::{CellPlan, Plan};
+use super::plan::{CellPlan, LatencyPlan, Plan};
 use crate::engine::Config;
 use crate::engine::dial::Dial;
 use crate::engine::options::congestion_of;
@@ -24,6 +24,7 @@ use crate::proto::message::{
 };
 use crate::proto::probe::Side;
 use crate::proto::wire::Join;
+use crate::tls::TlsConnection;
 
 /// Time for the streams of a job to connect.
 const DIAL_MAX: Duration = Duration::from_secs(10);
@@ -48,7 +49,7 @@ pub enum Measured<T> {
 /// A running job: its number and our end of its streams.
 struct Job {
     id: u32,
-    socks: Vec<TcpStream>,
+    socks: Vec<(TcpStream, Protection)>,
     /// The first so many of them carry client to server.
     up: u32,
     congestion: String,
@@ -75,7 +76,7 @@ pub fn transfer(
         Ok(source) => source,
         Err(why) => return Ok(Measured::Unavailable(why)),
     };
-    let spec = job_spec(plan, Work::Transfer(transfer.clone()), cell.streams, options);
+    let spec = job_spec(plan, Work::Transfer(transfer.clone()), cell.streams, options, cell.tls);
     let job = match begin(link, plan, &spec)? {
         Measured::Done(job) => job,
         Measured::Unavailable(why) => return Ok(Measured::Unavailable(why)),
@@ -94,7 +95,7 @@ pub fn latency(
     link: &mut Link,
     plan: &Plan,
     options: &SocketOptions,
-    size: u64,
+    LatencyPlan { size, tls }: LatencyPlan,
     ticker: &mut dyn Ticker,
 ) -> Result<Measured<(LatencyHistogram, bool)>, LinkError> {
     let reply = plan.draft.reply.unwrap_or(size);
@@ -103,7 +104,7 @@ pub fn latency(
         Err(error) => return Ok(Measured::Unavailable(error.to_string())),
     };
     let options = SocketOptions { nodelay: true, ..options.clone() };
-    let spec = job_spec(plan, Work::Exchange { request: size, reply }, 1, &options);
+    let spec = job_spec(plan, Work::Exchange { request: size, reply }, 1, &options, tls);
     let job = match begin(link, plan, &spec)? {
         Measured::Done(job) => job,
         Measured::Unavailable(why) => return Ok(Measured::Unavailable(why)),
@@ -122,7 +123,7 @@ fn our_source(link: &mut Link, plan: &Plan, cell: &CellPlan) -> Result<Option<So
     }
 }
 
-fn job_spec(plan: &Plan, work: Work, streams: u32, options: &SocketOptions) -> JobSpec {
+fn job_spec(plan: &Plan, work: Work, streams: u32, options: &SocketOptions, tls: bool) -> JobSpec {
     JobSpec {
         work,
         streams,
@@ -130,6 +131,7 @@ fn job_spec(plan: &Plan, work: Work, streams: u32, options: &SocketOptions) -> J
         workers: plan.draft.workers,
         cpus: plan.draft.server_cpus.clone(),
         spin: plan.draft.spin,
+        tls,
     }
 }
 
@@ -145,11 +147,15 @@ fn begin(link: &mut Link, plan: &Plan, spec: &JobSpec) -> Result<Measured<Job>, 
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let wanted = if spec.workers == 0 { tokens.len() as u32 } else { spec.workers };
     let config = Config { workers: wanted.min(cores).max(1), cpus: plan.draft.client_cpus.clone(), spin: spec.spin };
-    link.engine(config)?.shape(flows::buffer_bytes(&spec.work));
+    link.engine(config)?.shape(flows::buffer_bytes(&spec.work, spec.tls));
     let headers: Vec<Vec<u8>> = tokens.iter().map(|token| Join { token: *token }.encode().to_vec()).collect();
     let options = ours(spec);
     let dial = Dial { address: link.peer(), bind: plan.draft.bind, options: &options, timeout: DIAL_MAX };
-    let socks = match dial.connect(&headers) {
+    let connected = match spec.tls {
+        true => dial.connect_secure(&headers, link.tls_config()).map(protected),
+        false => dial.connect(&headers).map(|socks| socks.into_iter().map(|sock| (sock, None)).collect()),
+    };
+    let socks: Vec<(TcpStream, Protection)> = match connected {
         Ok(socks) => socks,
         Err(crate::engine::dial::DialError::Option(error)) => {
             finish(link, id, String::new())?;
@@ -157,12 +163,16 @@ fn begin(link: &mut Link, plan: &Plan, spec: &JobSpec) -> Result<Measured<Job>, 
         }
         Err(error) => return Err(error.into()),
     };
-    let congestion = socks.first().map(congestion_of).unwrap_or_default();
+    let congestion = socks.first().map(|(sock, _)| congestion_of(sock)).unwrap_or_default();
     let up = match &spec.work {
         Work::Transfer(transfer) => transfer.direction.split(spec.streams).0,
         Work::Exchange { .. } => spec.streams,
     };
     Ok(Measured::Done(Job { id, socks, up, congestion }))
+}
+
+fn protected(socks: Vec<(TcpStream, TlsConnection)>) -> Vec<(TcpStream, Protection)> {
+    socks.into_iter().map(|(sock, tls)| (sock, Some(Box::new(tls)))).collect()
 }
 
 /// Options of our own sockets. Congestion control is the sender's: an end that only receives may lack it.
@@ -183,11 +193,11 @@ fn run_transfer(
     let id = job.id;
     let (up, streams) = (job.up, job.socks.len() as u32);
     let mut senders = Vec::new();
-    for (number, sock) in job.socks.into_iter().enumerate() {
+    for (number, (sock, tls)) in job.socks.into_iter().enumerate() {
         let number = number as u32;
         let flow = match source {
-            Some(source) if number < up => flows::sending(transfer, plan.draft.options.nodelay, source, &sock),
-            _ => flows::receiving(transfer, Sink::Discard),
+            Some(source) if number < up => flows::sending(transfer, plan.draft.options.nodelay, source, &sock, tls),
+            _ => flows::receiving(transfer, Sink::Discard, tls),
         };
         match flow {
             Ok(flow) if number < up => senders.push((number, sock, flow)),
@@ -289,8 +299,8 @@ fn run_exchange(
     if let Err(error) = link.call(Request::Start(id)) {
         return refusal_is_unavailable(error);
     }
-    for sock in job.socks {
-        match flows::exchanging(request, reply, Side::Asking, source) {
+    for (sock, tls) in job.socks {
+        match flows::exchanging((request, reply), Side::Asking, source, tls) {
             Ok(flow) => link.current_engine()?.add(u64::from(id), 0, sock, flow),
             Err(why) => return Ok(Measured::Unavailable(why)),
         }

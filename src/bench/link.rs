@@ -4,27 +4,32 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::ClientConfig;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::flows::HotSources;
-use crate::engine::control::{Clear, ControlConnection};
-use crate::engine::dial::{Dial, DialError};
+use crate::engine::control::ControlConnection;
+use crate::engine::dial::DialError;
+use crate::engine::race;
 use crate::engine::{Config, Engine, Event as EngineEvent, Tag};
 use crate::measure::cpu;
 use crate::measure::histogram::LatencyHistogram;
-use crate::proto::message::{Message, Reply, Request, Sample, SocketOptions, WorkerSample};
-use crate::proto::session::{Ending, Event, Role};
+use crate::proto::message::{Hello, Message, Reply, Request, Sample, SocketOptions, Welcome, WorkerSample};
+use crate::proto::secret::Secret;
+use crate::proto::session::{Ending, Event, Session};
 use crate::sys::tcp_info::TcpInfo;
 use crate::text::printable_limit;
+use crate::tls::client::Pin;
+use crate::tls::{self, Ciphers, TlsConnection, TlsError};
 
-/// Time for the control connection to be made.
+/// Time for the control connection to be made, after the last address was tried.
 pub const CONNECT_MAX: Duration = Duration::from_secs(8);
 /// Time for one answer of the server; above that of joining, so that the server's own reason arrives.
 pub const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -59,6 +64,25 @@ pub enum LinkError {
         /// Its reason.
         why: String,
     },
+    /// The server lets nobody in without a ticket, and we showed none.
+    #[error("{peer}: refused: {why}")]
+    WantsTicket {
+        /// The server.
+        peer: SocketAddr,
+        /// Its reason.
+        why: String,
+    },
+    /// The server let us in and does so no longer: nothing that is asked after this has an answer.
+    #[error("{peer}: turned away: {why}")]
+    TurnedAway {
+        /// The server.
+        peer: SocketAddr,
+        /// Its reason.
+        why: String,
+    },
+    /// TLS cannot even begin.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,
@@ -78,6 +102,17 @@ pub trait Ticker {
     fn tick(&mut self);
 }
 
+/// Whom to reach, and why we should be let in.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Whom we accept.
+    pub pin: Pin,
+    /// What lets us in; `None` for a stranger.
+    pub secret: Option<Secret>,
+    /// The way there is an ssh connection.
+    pub through_ssh: bool,
+}
+
 /// A session with a server.
 pub struct Link {
     poll: Poll,
@@ -86,6 +121,10 @@ pub struct Link {
     signals: Signals,
     control: ControlConnection,
     peer: SocketAddr,
+    tls_config: Arc<ClientConfig>,
+    is_server_known: bool,
+    through_ssh: bool,
+    welcome: Option<Welcome>,
     engine: Option<Engine>,
     /// Hot sources of this end.
     pub hot: HotSources,
@@ -96,32 +135,35 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connect to the first of `addresses` that answers.
-    pub fn connect(addresses: &[SocketAddr], bind: Option<std::net::IpAddr>) -> Result<Link, LinkError> {
-        let options = SocketOptions { nodelay: true, ..SocketOptions::default() };
-        let mut last = None;
-        for &address in addresses {
-            let dial = Dial { address, bind, options: &options, timeout: CONNECT_MAX };
-            match dial.connect(&[Vec::new()]) {
-                Ok(socks) => return Link::open(socks, address),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.map_or_else(
-            || LinkError::System { what: "no address", error: io::ErrorKind::NotFound.into() },
-            Into::into,
-        ))
+    /// Connect to the first of `addresses` that answers, and be let in.
+    pub fn connect(addresses: &[SocketAddr], bind: Option<IpAddr>, access: &Access) -> Result<Link, LinkError> {
+        Link::connect_within(addresses, bind, access, CONNECT_MAX)
     }
 
-    fn open(mut socks: Vec<TcpStream>, peer: SocketAddr) -> Result<Link, LinkError> {
+    /// As [`Link::connect`], with another limit for each connection to be made.
+    pub fn connect_within(
+        addresses: &[SocketAddr],
+        bind: Option<IpAddr>,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Link, LinkError> {
+        tls::warm_up();
+        let options = SocketOptions { nodelay: true, ..SocketOptions::default() };
+        let (sock, peer) = race::connect_first(addresses, bind, &options, timeout)?;
+        Link::open(sock, peer, access)?.let_in()
+    }
+
+    fn open(sock: TcpStream, peer: SocketAddr, access: &Access) -> Result<Link, LinkError> {
         let system = |what| move |error| LinkError::System { what, error };
         let poll = Poll::new().map_err(system("epoll"))?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system("eventfd"))?);
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system("signals"))?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(system("signals"))?;
-        let sock = socks.pop().ok_or(io::ErrorKind::NotConnected.into()).map_err(system("no connection"))?;
-        let control = ControlConnection::new(sock, peer, Role::Client, Box::new(Clear), poll.registry(), CONTROL)
-            .map_err(system("epoll"))?;
+        let tls_config = tls::client::config(&Ciphers::of_this_machine(), access.pin)?;
+        let connection = TlsConnection::client(tls_config.clone())?;
+        let session = Session::client(Hello { secret: access.secret.clone() }, Instant::now());
+        let place = (poll.registry(), CONTROL);
+        let control = ControlConnection::new(sock, peer, connection, session, &[], place).map_err(system("epoll"))?;
         let mut link = Link {
             poll,
             events: Events::with_capacity(64),
@@ -129,6 +171,10 @@ impl Link {
             signals,
             control,
             peer,
+            tls_config,
+            is_server_known: access.pin != Pin::Anybody,
+            through_ssh: access.through_ssh,
+            welcome: None,
             engine: None,
             hot: HotSources::default(),
             replies: VecDeque::new(),
@@ -138,6 +184,37 @@ impl Link {
         };
         link.control.handle_ready();
         Ok(link)
+    }
+
+    /// Wait for the server's judgement.
+    fn let_in(mut self) -> Result<Link, LinkError> {
+        self.until(ANSWER_MAX, &mut |link: &mut Link| link.welcome.is_some().then_some(()))?;
+        Ok(self)
+    }
+
+    /// What the server let us in for.
+    pub fn welcome(&self) -> Welcome {
+        self.welcome.clone().unwrap_or_default()
+    }
+
+    /// For streams to the same server.
+    pub fn tls_config(&self) -> &Arc<ClientConfig> {
+        &self.tls_config
+    }
+
+    /// The cipher suite that both ends agreed on.
+    pub fn cipher(&self) -> &'static str {
+        self.control.cipher().unwrap_or_default()
+    }
+
+    /// Whether the server proved to be the one that was meant.
+    pub fn is_server_known(&self) -> bool {
+        self.is_server_known
+    }
+
+    /// Whether everything goes through an ssh connection.
+    pub fn through_ssh(&self) -> bool {
+        self.through_ssh
     }
 
     /// The server's address.
@@ -220,6 +297,7 @@ impl Link {
     /// Say goodbye.
     pub fn close(mut self) {
         self.control.send(&Message::Bye("done".to_string()));
+        self.control.say_end();
     }
 
     /// A reply that does not fit its request.
@@ -291,7 +369,8 @@ impl Link {
             match event {
                 Event::Message(Message::Reply { id, body }) => self.replies.push_back((id, body)),
                 Event::Closed(ending) => self.ending = Some(ending),
-                Event::Opened | Event::Message(_) => {}
+                Event::Welcome(welcome) => self.welcome = Some(welcome),
+                Event::Hello(_) | Event::Message(_) => {}
             }
         }
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
@@ -299,7 +378,13 @@ impl Link {
         }
         let peer = self.peer;
         match &self.ending {
-            Some(Ending::TurnedAway(why)) => Err(LinkError::Refused { peer, why: shown(why) }),
+            Some(Ending::TurnedAway(away)) if self.welcome.is_some() => {
+                Err(LinkError::TurnedAway { peer, why: shown(&away.why) })
+            }
+            Some(Ending::TurnedAway(away)) if away.wants_ticket => {
+                Err(LinkError::WantsTicket { peer, why: shown(&away.why) })
+            }
+            Some(Ending::TurnedAway(away)) => Err(LinkError::Refused { peer, why: shown(&away.why) }),
             Some(ending) => Err(LinkError::Lost { peer, why: shown(&ending.to_string()) }),
             None => Ok(()),
         }

@@ -22,7 +22,7 @@ pub struct Outcome {
     pub cut_short: Option<String>,
     /// In the order of the plan's cells.
     pub cells: Vec<CellOutcome>,
-    /// In the order of the plan's latency sizes.
+    /// In the order of the plan's latency table.
     pub latency: Vec<LatencyOutcome>,
 }
 
@@ -41,6 +41,12 @@ pub struct LinkFacts {
     pub congestion: String,
     /// Why that one, where nobody chose it.
     pub congestion_reason: Option<String>,
+    /// Cipher suite of the streams in TLS, and of the control connection.
+    pub cipher: String,
+    /// Whether the server proved to be the one that was meant.
+    pub is_server_known: bool,
+    /// Everything went through an ssh connection.
+    pub through_ssh: bool,
 }
 
 /// One cell over all rounds.
@@ -95,6 +101,8 @@ pub struct EndCost {
 pub struct LatencyOutcome {
     /// Request size, bytes.
     pub size: u64,
+    /// Whether it went through TLS.
+    pub tls: bool,
     /// Reply size, bytes.
     pub reply: u64,
     /// Every exchange.

@@ -44,6 +44,8 @@ pub struct Draft {
     pub sizes: Vec<u64>,
     /// Connections per direction.
     pub streams: Vec<u32>,
+    /// Whether the streams go through TLS: `false`, `true`, or both one after the other.
+    pub tls: Vec<bool>,
     /// Which way.
     pub direction: Direction,
     /// Worker threads of either end; 0 for as many as there are streams, up to the cores.
@@ -87,6 +89,7 @@ impl Default for Draft {
             receive: vec!["read".to_string()],
             sizes: [1, 4, 16, 64, 256, 1024, 4096].map(|kib| kib << 10).to_vec(),
             streams: vec![1],
+            tls: vec![false],
             direction: Direction::Send,
             workers: 0,
             source: None,
@@ -175,6 +178,17 @@ pub struct CellPlan {
     pub size: u64,
     /// Connections per direction.
     pub streams: u32,
+    /// Whether they go through TLS.
+    pub tls: bool,
+}
+
+/// One row of the latency table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatencyPlan {
+    /// Bytes of a request.
+    pub size: u64,
+    /// Whether it goes through TLS.
+    pub tls: bool,
 }
 
 /// What will be measured.
@@ -184,8 +198,8 @@ pub struct Plan {
     pub draft: Draft,
     /// The matrix, in the order of the table.
     pub cells: Vec<CellPlan>,
-    /// Request sizes of the latency table.
-    pub latency_sizes: Vec<u64>,
+    /// The latency table, in its order.
+    pub latency: Vec<LatencyPlan>,
     /// The opened source file, where this end sends one.
     pub source: Option<Source>,
     /// The sink, as the server is told.
@@ -205,6 +219,8 @@ impl Plan {
         draft.sizes.dedup();
         draft.streams.sort_unstable();
         draft.streams.dedup();
+        draft.tls.sort_unstable();
+        draft.tls.dedup();
         let cells = if draft.throughput { cells(&draft)? } else { Vec::new() };
         check_descriptors(&draft, &cells)?;
         let largest = draft.sizes.last().copied().unwrap_or(1);
@@ -213,9 +229,9 @@ impl Plan {
         let server_sink = draft.sink.as_deref().map_or(Place::Nothing, place);
         let theirs = draft.source.as_deref().filter(|_| draft.direction != Direction::Send);
         let server_source = theirs.map_or(Place::Nothing, place);
-        let latency_sizes = if draft.latency { draft.sizes.clone() } else { Vec::new() };
+        let latency = if draft.latency { latency(&draft) } else { Vec::new() };
         let seed = draft.seed.unwrap_or(fresh_seed);
-        Ok(Plan { draft, cells, latency_sizes, source, server_sink, server_source, seed })
+        Ok(Plan { draft, cells, latency, source, server_sink, server_source, seed })
     }
 
     /// The most streams of any cell, over both directions.
@@ -242,8 +258,8 @@ pub fn place(path: &std::path::Path) -> Place {
 }
 
 fn check_ranges(draft: &Draft) -> Result<(), PlanError> {
-    if draft.sizes.is_empty() || draft.streams.is_empty() || draft.receive.is_empty() {
-        return Err(PlanError::Nothing("--sizes, --streams and --receive each need at least one value"));
+    if draft.sizes.is_empty() || draft.streams.is_empty() || draft.receive.is_empty() || draft.tls.is_empty() {
+        return Err(PlanError::Nothing("--sizes, --streams, --receive and --tls each need at least one value"));
     }
     if !draft.throughput && !draft.latency {
         return Err(PlanError::Nothing("--no-throughput and --no-latency together leave nothing to measure"));
@@ -300,15 +316,22 @@ fn cells(draft: &Draft) -> Result<Vec<CellPlan>, PlanError> {
         return Err(PlanError::Conflict(why.to_string()));
     }
     let mut cells = Vec::new();
-    for receive in &receives {
-        for &streams in &draft.streams {
-            for send in &sends {
-                cells.extend(draft.sizes.iter().map(|&size| CellPlan { send, receive, size, streams }));
+    for &tls in &draft.tls {
+        for receive in &receives {
+            for &streams in &draft.streams {
+                for send in &sends {
+                    cells.extend(draft.sizes.iter().map(|&size| CellPlan { send, receive, size, streams, tls }));
+                }
             }
         }
     }
     in_range("cells of the matrix:", cells.len(), 1, CELLS_MAX)?;
     Ok(cells)
+}
+
+fn latency(draft: &Draft) -> Vec<LatencyPlan> {
+    let rows = |tls| draft.sizes.iter().map(move |&size| LatencyPlan { size, tls });
+    draft.tls.iter().flat_map(|&tls| rows(tls)).collect()
 }
 
 /// The rows of those names, in the table's order; all for no name.
@@ -352,7 +375,7 @@ mod tests {
     #[test]
     fn the_default_is_every_method_at_every_size() {
         let plan = Plan::new(Draft::default(), 7).unwrap();
-        assert_eq!((plan.cells.len(), plan.latency_sizes.len(), plan.seed), (5 * 7, 7, 7));
+        assert_eq!((plan.cells.len(), plan.latency.len(), plan.seed), (5 * 7, 7, 7));
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use super::cell::{self, Measured};
 use super::link::{Link, LinkError, Ticker};
 use super::outcome::{CellOutcome, LatencyOutcome, LinkFacts, Outcome};
-use super::plan::{CellPlan, Plan};
+use super::plan::{CellPlan, LatencyPlan, Plan};
 use super::schedule::{self, Item};
 use crate::measure::environment;
 use crate::measure::histogram::LatencyHistogram;
+use crate::mover::needs_kernel_tls;
 use crate::proto::message::{Capability, Description, Direction, Place, Reply, Request, SocketOptions};
 use crate::text::printable_limit;
 
@@ -74,7 +75,17 @@ fn agree(link: &Link, plan: &Plan, server: &Description) -> Result<LinkFacts, Ru
     }
     let (congestion, congestion_reason) = choose_congestion(plan, &client, server, loopback)?;
     let server = server.environment.clone();
-    Ok(LinkFacts { peer: peer.to_string(), loopback, client, server, congestion, congestion_reason })
+    Ok(LinkFacts {
+        peer: peer.to_string(),
+        loopback,
+        client,
+        server,
+        congestion,
+        congestion_reason,
+        cipher: link.cipher().to_string(),
+        is_server_known: link.is_server_known(),
+        through_ssh: link.through_ssh(),
+    })
 }
 
 type Environment = crate::proto::facts::Environment;
@@ -122,8 +133,9 @@ fn prepare(plan: Plan, link: LinkFacts, server: &Description) -> Outcome {
         let unavailable = missing(cell, plan.draft.direction, server);
         CellOutcome { cell: *cell, rounds: Vec::new(), tcp: None, lacking: unavailable.is_some(), unavailable }
     });
-    let latency = plan.latency_sizes.iter().map(|&size| LatencyOutcome {
+    let latency = plan.latency.iter().map(|&LatencyPlan { size, tls }| LatencyOutcome {
         size,
+        tls,
         reply: plan.draft.reply.unwrap_or(size),
         histogram: LatencyHistogram::new(),
         shared: false,
@@ -139,9 +151,22 @@ fn missing(cell: &CellPlan, direction: Direction, server: &Description) -> Optio
     let (up, down) = direction.split(1);
     let ours = [(up, cell.send.probe), (down, cell.receive.probe)];
     let theirs = [(down, cell.send.name, &server.send_methods), (up, cell.receive.name, &server.receive_methods)];
+    if cell.tls && !(cell.send.feed.is_some() && cell.receive.decrypts) {
+        return Some(lacks_kernel_tls(server));
+    }
     let here = ours.into_iter().filter(|(used, _)| *used > 0).find_map(|(_, probe)| probe().err());
     let there = || theirs.into_iter().filter(|(used, ..)| *used > 0).find_map(|(_, name, list)| lacks(name, list));
     here.map(|why| format!("this end: {why}")).or_else(there)
+}
+
+/// Both ends would need it: neither a sender nor a receiver can do without alone.
+fn lacks_kernel_tls(server: &Description) -> String {
+    match &server.kernel_tls {
+        Some(why) if crate::sys::ktls::probe().is_ok() => {
+            format!("needs kTLS, which the server's kernel lacks (TCP_ULP: {})", printable_limit(why.as_bytes(), 100))
+        }
+        _ => needs_kernel_tls(),
+    }
 }
 
 fn lacks(name: &str, list: &[Capability]) -> Option<String> {
@@ -202,7 +227,7 @@ fn measure_item(
             if row.unavailable.is_some() {
                 return Ok(());
             }
-            match cell::latency(link, plan, options, row.size, progress)? {
+            match cell::latency(link, plan, options, plan.latency[n], progress)? {
                 Measured::Done((histogram, shared)) => {
                     row.histogram.merge(&histogram);
                     row.shared |= shared;
@@ -219,14 +244,17 @@ fn name(outcome: &Outcome, item: Item) -> String {
     match item {
         Item::Cell(n) => {
             let cell = &outcome.plan.cells[n];
-            format!("{} {}", cell.send.name, Bytes(cell.size))
+            format!("{} {}{}", cell.send.name, Bytes(cell.size), if cell.tls { " TLS" } else { "" })
         }
-        Item::Latency(n) => format!("latency {}", Bytes(outcome.plan.latency_sizes[n])),
+        Item::Latency(n) => {
+            let LatencyPlan { size, tls } = outcome.plan.latency[n];
+            format!("latency {}{}", Bytes(size), if tls { " TLS" } else { "" })
+        }
     }
 }
 
 /// How long a plan takes at least: the measurements and warm-ups themselves.
 pub fn least_time(plan: &Plan) -> Duration {
-    let items = (plan.cells.len() + plan.latency_sizes.len()) as u32;
+    let items = (plan.cells.len() + plan.latency.len()) as u32;
     (plan.draft.duration + plan.draft.warmup) * items * plan.draft.rounds
 }

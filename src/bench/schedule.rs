@@ -19,7 +19,7 @@ pub enum Item {
 pub fn rounds(plan: &Plan) -> Vec<Vec<Item>> {
     let mut order = SmallRng::seed_from_u64(plan.seed);
     let cells = (0..plan.cells.len()).map(Item::Cell);
-    let mut items: Vec<Item> = cells.chain((0..plan.latency_sizes.len()).map(Item::Latency)).collect();
+    let mut items: Vec<Item> = cells.chain((0..plan.latency.len()).map(Item::Latency)).collect();
     let mut round = || {
         items.shuffle(&mut order);
         items.clone()

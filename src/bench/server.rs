@@ -10,26 +10,35 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
-use crate::engine::control::{Clear, ControlConnection};
+use crate::engine::control::ControlConnection;
 use crate::engine::newcomer::{Arrival, Lobby};
 use crate::proto::job::JobTable;
 use crate::proto::message::Message;
-use crate::proto::session::Role;
+use crate::proto::session::Session;
 use crate::store::StoreError;
 use crate::store::confined::Root;
+use crate::tls::{self, Ciphers, TlsConnection, TlsError};
+use crate::trust::identity::Identity;
 
+mod admission;
+mod job;
 mod session;
 
+use admission::Admission;
+pub use admission::{OpenBench, Policy};
 use session::Served;
 
-/// Most sessions at a time.
+/// Most sessions at a time that were let in.
 pub const SESSIONS_MAX: usize = 256;
+/// Most sessions at a time that were not let in yet, or are being turned away; one more, and the oldest is closed.
+pub const STRANGERS_AT_THE_DOOR_MAX: usize = 256;
 /// Time for goodbyes to leave when the server ends.
 const GOODBYE_MAX: Duration = Duration::from_millis(200);
 
@@ -41,14 +50,18 @@ const SESSIONS_BASE: usize = 1 << 20;
 const NEWCOMERS_BASE: usize = 1 << 40;
 
 /// How to serve.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
     /// The folder in which peers may name sources and sinks.
     pub root: Option<std::path::PathBuf>,
-    /// End after the first session, or when standard input ends.
+    /// End after the first session that was let in, or when standard input ends.
     pub once: bool,
+    /// Who we are.
+    pub identity: Identity,
+    /// Who is let in.
+    pub policy: Policy,
 }
 
 /// Why serving is impossible.
@@ -65,6 +78,9 @@ pub enum ServeError {
     /// The served folder.
     #[error(transparent)]
     Root(#[from] StoreError),
+    /// The identity does not work.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The machine lacks something.
     #[error("{what}: {error}")]
     System {
@@ -78,8 +94,10 @@ pub enum ServeError {
 /// What a server did in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Sessions that opened.
+    /// Sessions that were let in.
     pub sessions: u64,
+    /// Sessions that were turned away.
+    pub turned_away: u64,
     /// Jobs that ran.
     pub jobs: u64,
     /// Payload bytes taken.
@@ -104,15 +122,21 @@ pub struct Server {
 struct Shared {
     waker: Arc<Waker>,
     jobs: JobTable,
-    root: Option<Root>,
+    admission: Admission,
+    root: Option<Arc<Root>>,
     streams_max: u32,
+    /// Most sessions at a time.
+    sessions_max: usize,
+    /// Sessions that are let in now, and how many of them are strangers.
+    admitted: usize,
+    strangers: usize,
     summary: Summary,
 }
 
 impl Server {
     /// Bind and get ready; connections are accepted from now on, and served once [`Server::run`] is called.
-    pub fn bind(config: &Config) -> Result<Server, ServeError> {
-        let root = config.root.as_deref().map(Path::new).map(Root::open).transpose()?;
+    pub fn bind(config: Config) -> Result<Server, ServeError> {
+        let root = config.root.as_deref().map(Path::new).map(Root::open).transpose()?.map(Arc::new);
         let listener = listen(config.listen).map_err(|error| ServeError::Listen { address: config.listen, error })?;
         let streams_max = session::streams_max();
         let system = |what| move |error| ServeError::System { what, error };
@@ -120,12 +144,23 @@ impl Server {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system("eventfd"))?);
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system("signals"))?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(system("signals"))?;
-        let lobby = Lobby::new(mio::net::TcpListener::from_std(listener), poll.registry(), LISTENER, NEWCOMERS_BASE)
-            .map_err(system("epoll"))?;
+        let secure = tls::server::config(&Ciphers::of_this_machine(), &config.identity)?;
+        let listener = mio::net::TcpListener::from_std(listener);
+        let lobby = Lobby::new(listener, secure, poll.registry(), LISTENER, NEWCOMERS_BASE).map_err(system("epoll"))?;
         // A terminal or /dev/null as standard input never ends in a way that means anything.
         let watches_stdin = config.once
             && poll.registry().register(&mut SourceFd(&libc::STDIN_FILENO), STDIN, Interest::READABLE).is_ok();
-        let shared = Shared { waker, jobs: JobTable::default(), root, streams_max, summary: Summary::default() };
+        let shared = Shared {
+            waker,
+            jobs: JobTable::default(),
+            admission: Admission::new(config.policy),
+            root,
+            streams_max,
+            sessions_max: if config.once { 1 } else { SESSIONS_MAX },
+            admitted: 0,
+            strangers: 0,
+            summary: Summary::default(),
+        };
         Ok(Server {
             poll,
             lobby,
@@ -175,7 +210,7 @@ impl Server {
             }
             Token(n) => {
                 if let Some(session) = n.checked_sub(SESSIONS_BASE).and_then(|key| self.sessions.get_mut(key)) {
-                    session.control.handle_ready();
+                    session.handle_ready();
                 }
             }
         }
@@ -183,30 +218,48 @@ impl Server {
 
     fn welcome(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Control(sock, peer) => {
-                let most = if self.once { 1 } else { SESSIONS_MAX };
-                let is_full = self.sessions.len() >= most;
-                let entry = self.sessions.vacant_entry();
-                let key = entry.key();
-                let token = Token(SESSIONS_BASE + key);
-                let registry = self.poll.registry();
-                let made = ControlConnection::new(sock, peer, Role::Server, Box::new(Clear), registry, token);
-                let Ok(mut control) = made else { return };
-                if is_full {
-                    let why = format!("the server takes {most} at a time and is busy: try again later");
-                    return control.send(&Message::TurnedAway(why));
-                }
-                control.handle_ready();
-                entry.insert(Served::new(key as u64, control));
-                self.shared.summary.sessions += 1;
+            Arrival::Control { sock, peer, tls, heard } => {
+                self.make_room();
+                self.open(sock, peer, *tls, &heard);
             }
-            Arrival::Data { sock, token } => {
-                let Some(seat) = self.shared.jobs.handle_join(&token, Instant::now()) else { return };
+            Arrival::Data { sock, tls, token } => {
+                let Some(seat) = self.shared.jobs.handle_join(&token, Instant::now()) else {
+                    tracing::warn!(peer = ?sock.peer_addr().ok(), "a data stream showed a token that is not, or no longer, valid");
+                    return;
+                };
                 if let Some(session) = self.sessions.get_mut(seat.session as usize) {
-                    session.handle_join(seat, sock, &self.shared);
+                    session.handle_join(seat, sock, tls, &self.shared);
                 }
             }
         }
+    }
+
+    fn open(&mut self, sock: TcpStream, peer: SocketAddr, tls: TlsConnection, heard: &[u8]) {
+        let entry = self.sessions.vacant_entry();
+        let (key, session) = (entry.key(), Session::server(Instant::now()));
+        let place = (self.poll.registry(), Token(SESSIONS_BASE + key));
+        if let Ok(mut control) = ControlConnection::new(sock, peer, tls, session, heard, place) {
+            control.handle_ready();
+            entry.insert(Served::new(key as u64, control));
+        }
+    }
+
+    /// Whoever is at the door does not keep others from it: the one that came first goes.
+    fn make_room(&mut self) {
+        let at_the_door = self.sessions.iter().filter(|(_, session)| !session.is_admitted());
+        if at_the_door.clone().count() >= STRANGERS_AT_THE_DOOR_MAX
+            && let Some(key) = at_the_door.min_by_key(|(_, session)| session.since()).map(|(key, _)| key)
+        {
+            self.remove(key);
+        }
+    }
+
+    fn remove(&mut self, key: usize) {
+        let mut session = self.sessions.remove(key);
+        session.control.deregister(self.poll.registry());
+        self.shared.jobs.handle_session_end(key as u64);
+        self.ending |= self.once && session.is_admitted();
+        session.end(&mut self.shared);
     }
 
     fn handle_time(&mut self, now: Instant) {
@@ -217,32 +270,27 @@ impl Server {
             }
         }
         for (_, session) in &mut self.sessions {
-            if session.control.poll_timeout().is_some_and(|at| now >= at) {
-                session.control.handle_ready();
+            if session.poll_timeout().is_some_and(|at| now >= at) {
+                session.handle_ready();
             }
         }
     }
 
     /// Let every session do what it can, and remove those that are over.
     fn sweep(&mut self) {
-        let others = self.sessions.len().saturating_sub(1) as u32;
         let mut over = Vec::new();
         for (key, session) in &mut self.sessions {
-            if !session.advance(&mut self.shared, others) {
+            if !session.advance(&mut self.shared) {
                 over.push(key);
             }
         }
         for key in over {
-            let mut session = self.sessions.remove(key);
-            session.control.deregister(self.poll.registry());
-            self.shared.jobs.handle_session_end(key as u64);
-            session.end();
-            self.ending |= self.once;
+            self.remove(key);
         }
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let sessions = self.sessions.iter().filter_map(|(_, session)| session.control.poll_timeout());
+        let sessions = self.sessions.iter().filter_map(|(_, session)| session.poll_timeout());
         let next = sessions.chain(self.lobby.poll_timeout()).chain(self.shared.jobs.poll_timeout()).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -250,6 +298,7 @@ impl Server {
     fn say_goodbye(&mut self) {
         for (_, session) in &mut self.sessions {
             session.control.send(&Message::Bye("the server is ending".to_string()));
+            session.control.say_end();
         }
         if !self.sessions.is_empty() {
             let _ = self.poll.poll(&mut Events::with_capacity(1), Some(GOODBYE_MAX));

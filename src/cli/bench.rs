@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{ArgAction, ValueEnum};
 
-use super::host::Host;
-use super::list::{CpusOfBoth, Names, Numbers, Sizes};
+use super::host::Peer;
+use super::list::{CpusOfBoth, Names, Numbers, Sizes, Switches};
 use super::own_server::OwnServer;
 use super::progress::Line;
+use super::reach::{Far, Ways};
 use super::result_file::ResultFile;
 use super::serve::PORT_DEFAULT;
-use super::{Exit, exit, out};
-use crate::bench::link::Link;
+use super::ssh::{SshArgs, Target};
+use super::{Exit, access, exit, out};
+use crate::bench::link::{Link, LinkError};
 use crate::bench::outcome::Outcome;
 use crate::bench::plan::{self, Draft, Plan, PlanError};
 use crate::bench::run;
-use crate::engine::dial::{self, Family};
+use crate::engine::dial::Family;
 use crate::proto::message::{Direction, Place, SocketOptions};
 use crate::report::{self, build, schema::Document, terminal};
 use crate::text::printable;
@@ -26,18 +28,25 @@ use crate::units::{Bytes, Rate, Span};
 
 /// Measure what a link and the two hosts on it can do: every I/O method × buffer size, latency and CPU cost.
 ///
-/// Without HOST it starts a server of its own on loopback and measures this machine. Against another machine, run
-/// `linerate serve` there first.
+/// Without HOST it starts a server of its own on loopback and measures this machine. Another machine needs nothing but
+/// sshd and this program, or a running `linerate serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  linerate bench\n  linerate bench nas --sizes 64KiB..4MiB --streams 1,4\n  \
+#[command(
+    after_help = "Examples:\n  linerate bench\n  linerate bench me@nas\n  linerate bench nas --sizes 64KiB..4MiB --streams 1,4\n  \
     linerate bench nas --source /data/big.bin\n  linerate bench nas --direction receive --source big.bin   # in the folder that nas serves\n  linerate bench --spin --no-throughput --sizes 64,1KiB\n\n\
-    The result file is described in the documentation of the crate, module report::schema.")]
+    The result file is described in the documentation of the crate, module report::schema."
+)]
 pub(super) struct Args {
-    /// The host that runs `linerate serve`: HOST, HOST:PORT or [IPV6]:PORT.
-    host: Option<Host>,
-    /// The server's port.
-    #[arg(long, short, default_value_t = PORT_DEFAULT)]
-    port: u16,
+    /// HOST:PORT, [IPV6]:PORT or lr://HOST for a host that runs `linerate serve`; USER@HOST to start it there over ssh
+    /// for this run; HOST for the first, or the second where none runs.
+    host: Option<Peer>,
+    /// Port of a server that runs already [default: 5290].
+    #[arg(long, short)]
+    port: Option<u16>,
+    #[command(flatten)]
+    access: access::AccessArgs,
+    #[command(flatten)]
+    ssh: SshArgs,
     #[command(flatten)]
     matrix: Matrix,
     #[command(flatten)]
@@ -64,16 +73,21 @@ struct Matrix {
     /// Connections, in each direction.
     #[arg(long, short = 'P', value_name = "LIST", default_value = "1")]
     streams: Numbers,
+    /// Streams in TLS 1.3, in the clear, or one after the other.
+    #[arg(long, value_name = "on|off|both", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    tls: Switches,
     /// Worker threads of either end; 0 for one a stream, up to the cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     workers: u32,
     /// Which way the bytes go: client to server, server to client, or both at the same time.
     #[arg(long, short, value_enum, default_value = "send")]
     direction: Way,
-    /// What is sent: `hot` memory that stays in the cache, or a FILE or block device (of the sending end).
+    /// What is sent: `hot` memory that stays in the cache, or a FILE or block device of the sending end: on a server
+    /// a path in the folder that it serves, and over ssh any path there.
     #[arg(long, value_name = "hot|FILE", default_value = "hot")]
     source: PathBuf,
-    /// Where the server puts it: `discard`, or a new FILE in the folder that it serves (removed at once, 1 GiB).
+    /// Where the server puts it: `discard`, or a new FILE in the folder that it serves, and over ssh any path there
+    /// (at most 1 GiB, removed at once).
     #[arg(long, value_name = "discard|FILE", default_value = "discard")]
     sink: PathBuf,
     /// Leave the throughput matrix out.
@@ -179,14 +193,15 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
         Some(path) => Some(ResultFile::prepare(path)?),
         None => Some(ResultFile::prepare(&ResultFile::default_path())?),
     };
-    let (server, addresses) = peer(&args, &mut plan)?;
-    let link = Link::connect(&addresses, plan.draft.bind)?;
+    let (far, link) = reach(&args, &mut plan)?;
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let mut line = Line::new(!args.output.quiet && !is_dumb, run::least_time(&plan));
     let measured = run::run(link, plan, &mut line);
     line.clear();
     let (outcome, error) = measured?;
-    drop(server);
+    // Either way the far end has ended then.
+    let far = far.filter(|_| matches!(error, Some(LinkError::Lost { .. })));
+    let way = far.and_then(Far::end_of_lost).map(|way| format!(" ({way})")).unwrap_or_default();
     let document = build::document(&outcome, command.iter().map(|word| printable(word.as_encoded_bytes())).collect());
     // Saved first, and shown even if that fails: neither must cost the other.
     let saved = save(&document, file);
@@ -195,7 +210,7 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
         out::say(&format!("saved as {}", path.display()));
     }
     if let Some(error) = &error {
-        out::say(&format!("linerate: {error}: what was measured until then is kept, marked incomplete"));
+        out::say(&format!("linerate: {error}{way}: what was measured until then is kept, marked incomplete"));
         return Ok(exit::of_link(error));
     }
     // A method that a kernel lacks is no failure, unless it was asked for by name.
@@ -222,6 +237,7 @@ fn draft(args: &Args) -> anyhow::Result<Draft> {
         receive: matrix.receive.0.clone(),
         sizes: matrix.sizes.0.clone(),
         streams: matrix.streams.0.clone(),
+        tls: matrix.tls.0.clone(),
         direction: match matrix.direction {
             Way::Send => Direction::Send,
             Way::Receive => Direction::Receive,
@@ -262,32 +278,88 @@ fn reply_bytes(text: &str) -> anyhow::Result<Option<u64>> {
     Ok(Some(bytes.0))
 }
 
-/// Where to connect to: the host that was named, or a server of our own.
-fn peer(args: &Args, plan: &mut Plan) -> anyhow::Result<(Option<OwnServer>, Vec<SocketAddr>)> {
+/// A session with the host that was named, or with a server of our own.
+fn reach(args: &Args, plan: &mut Plan) -> anyhow::Result<(Option<Far>, Link)> {
     let family = match (args.sockets.ipv4, args.sockets.ipv6) {
         (true, _) => Family::V4,
         (_, true) => Family::V6,
         _ => Family::Any,
     };
-    if let Some(host) = &args.host {
-        let port = host.port.unwrap_or(args.port);
-        return Ok((None, dial::resolve(&host.name, port, family)?));
+    let ways = Ways { access: &args.access, ssh: &args.ssh, family, bind: args.sockets.bind };
+    check_way(args)?;
+    let Some(peer) = &args.host else {
+        let ip = if args.sockets.ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+        let folder = served_folder(plan, |parent| {
+            parent.canonicalize().with_context(|| format!("{}: no such folder", parent.display()))
+        })?;
+        let own = OwnServer::start(SocketAddr::new(ip, 0), folder.as_deref())?;
+        let link = ways.ticket_holder(own.ticket())?;
+        return Ok((Some(Far::Own(own)), link));
+    };
+    // What is started over ssh serves the folder of the files that are named; a daemon serves its own.
+    let mut started = |target: &Target| {
+        let folder = served_folder(plan, |parent| Ok(parent.to_path_buf()))?;
+        ways.started_over_ssh(target, folder.as_deref())
+    };
+    match peer {
+        Peer::Ssh(target) => started(target).map(|(remote, link)| (Some(Far::Ssh(remote)), link)),
+        Peer::Daemon(host) => Ok((None, ways.daemon(&host.name, host.port.or(args.port).unwrap_or(PORT_DEFAULT))?)),
+        Peer::Either(host) if args.port.is_some() => {
+            Ok((None, ways.daemon(&host.name, args.port.unwrap_or(PORT_DEFAULT))?))
+        }
+        Peer::Either(host) => {
+            let is_ssh_wanted = args.ssh.of_a_start().is_some();
+            if !is_ssh_wanted && let Some(link) = ways.daemon_if_any(&host.name, PORT_DEFAULT)? {
+                return Ok((None, link));
+            }
+            let target = host.name.parse().map_err(PlanError::Conflict)?;
+            let done = started(&target).map(|(remote, link)| (Some(Far::Ssh(remote)), link));
+            match is_ssh_wanted {
+                true => done,
+                false => done.with_context(|| format!("no `linerate serve` answers on port {PORT_DEFAULT}; over ssh")),
+            }
+        }
     }
-    let ip = if args.sockets.ipv6 { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
-    let folder = served_folder(plan)?;
-    let server = OwnServer::start(SocketAddr::new(ip, 0), folder.as_deref())?;
-    let address = server.address();
-    Ok((Some(server), vec![address]))
 }
 
-/// A server of our own sees the same files: have it serve the folder of the files that it needs, and name them
-/// within it.
-fn served_folder(plan: &mut Plan) -> anyhow::Result<Option<PathBuf>> {
+/// Options that say nothing about the way to the host would be lost without a word.
+fn check_way(args: &Args) -> Result<(), PlanError> {
+    let is_started = match &args.host {
+        Some(Peer::Ssh(_)) => true,
+        Some(Peer::Either(_)) => args.port.is_none() && args.ssh.of_a_start().is_some(),
+        Some(Peer::Daemon(_)) | None => false,
+    };
+    let of_a_daemon = [("--port", args.port.is_some())].into_iter().chain(args.access.given());
+    let stray = match is_started {
+        true => of_a_daemon.into_iter().find_map(|(option, is_given)| is_given.then_some(option)),
+        false => args.ssh.of_a_start(),
+    };
+    match (stray, is_started) {
+        (None, _) => Ok(()),
+        (Some("--port"), true) => Err(PlanError::Conflict(
+            "--port is for a server that runs already: name ssh's with --ssh \"ssh -p PORT\", and that of the linerate it starts with --remote-port"
+                .to_string(),
+        )),
+        (Some(option), true) => Err(PlanError::Conflict(format!(
+            "{option} is for a server that runs already: one that is started over ssh makes itself known, leave it out"
+        ))),
+        (Some(option), false) => Err(PlanError::Conflict(format!(
+            "{option} is for a server that is started over ssh: name the host as USER@HOST, or HOST without a port"
+        ))),
+    }
+}
+
+/// A server of our own sees the files that the plan names: have it serve their folder, and name them within it.
+fn served_folder(
+    plan: &mut Plan,
+    resolve: impl Fn(&Path) -> anyhow::Result<PathBuf>,
+) -> anyhow::Result<Option<PathBuf>> {
     let mut folder = None;
     let wanted = [(&plan.draft.sink, &mut plan.server_sink), (&plan.draft.source, &mut plan.server_source)];
     for (path, place) in wanted {
         let (Some(path), false) = (path, *place == Place::Nothing) else { continue };
         let (parent, name) = split(path)?;
+        let parent = resolve(parent)?;
         *place = plan::place(Path::new(name));
         let other = folder.replace(parent.clone()).filter(|other| *other != parent);
         if other.is_some() {
@@ -298,10 +370,9 @@ fn served_folder(plan: &mut Plan) -> anyhow::Result<Option<PathBuf>> {
     Ok(folder)
 }
 
-fn split(path: &Path) -> anyhow::Result<(PathBuf, &OsStr)> {
+fn split(path: &Path) -> anyhow::Result<(&Path, &OsStr)> {
     let name = path.file_name().with_context(|| format!("{}: does not name a file", path.display()))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let parent = parent.canonicalize().with_context(|| format!("{}: no such folder", parent.display()))?;
     Ok((parent, name))
 }
 

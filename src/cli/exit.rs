@@ -1,11 +1,13 @@
 //! Exit codes, and which failure has which.
 
+use super::reach::Unreachable;
 use super::ssh::SshError;
 use crate::bench::link::LinkError;
 use crate::bench::plan::PlanError;
 use crate::bench::run::RunError;
 use crate::engine::dial::DialError;
 use crate::proto::ticket::TicketError;
+use crate::trust::TrustError;
 use crate::units::UnitError;
 
 /// How the program ends.
@@ -59,11 +61,12 @@ pub(super) fn of_error(error: &anyhow::Error) -> Exit {
         if let Some(ssh) = cause.downcast_ref::<SshError>() {
             return of_ssh(ssh);
         }
-        // A ticket that cannot be read or made is one that was written so on the command line.
-        if cause.is::<UnitError>() || cause.is::<TicketError>() {
+        // A ticket that cannot be read or made is one that was given so to this run.
+        let is_ticket = cause.is::<TicketError>() || matches!(cause.downcast_ref(), Some(TrustError::Ticket { .. }));
+        if cause.is::<UnitError>() || is_ticket {
             return Exit::Usage;
         }
-        if cause.is::<DialError>() {
+        if cause.is::<DialError>() || cause.is::<Unreachable>() {
             return Exit::Unconnected;
         }
     }
@@ -75,9 +78,9 @@ pub(super) fn of_link(error: &LinkError) -> Exit {
     match error {
         LinkError::Dial(DialError::Option(_)) => Exit::Usage,
         LinkError::Dial(_) | LinkError::Lost { .. } => Exit::Unconnected,
-        LinkError::Refused { .. } => Exit::Refused,
+        LinkError::Refused { .. } | LinkError::WantsTicket { .. } | LinkError::TurnedAway { .. } => Exit::Refused,
         LinkError::Interrupted => Exit::Interrupted,
-        LinkError::System { .. } => Exit::Failed,
+        LinkError::Tls(_) | LinkError::System { .. } => Exit::Failed,
     }
 }
 
@@ -86,7 +89,10 @@ pub(super) fn of_ssh(error: &SshError) -> Exit {
     match error {
         SshError::Command { .. } => Exit::Usage,
         SshError::Interrupted => Exit::Interrupted,
-        SshError::Unsuitable { .. } | SshError::NotInstalled { .. } | SshError::System { .. } => Exit::Failed,
+        SshError::Complained { .. }
+        | SshError::Unsuitable { .. }
+        | SshError::NotInstalled { .. }
+        | SshError::System { .. } => Exit::Failed,
         _ => Exit::Unconnected,
     }
 }

@@ -1,10 +1,46 @@
-//! Naming a peer: `host`, `host:port`, `192.0.2.1:5290`, `[2001:db8::1]:5290`, `2001:db8::1`.
+//! Naming a peer: `host`, `host:port`, `192.0.2.1:5290`, `[2001:db8::1]:5290`, `2001:db8::1`, `lr://host:port`,
+//! `user@host`.
+
+use super::ssh::Target;
+use crate::proto::ticket::{Address, TicketError};
+
+/// How a peer was named, and so how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// `host:port` or `lr://host`: a daemon, and nothing else.
+    Daemon(Host),
+    /// `user@host`: over ssh, and in no other way.
+    Ssh(Target),
+    /// `host`: the daemon there, or over ssh where none runs.
+    Either(Host),
+}
+
+impl std::str::FromStr for Peer {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix("lr://") {
+            return Ok(Peer::Daemon(rest.strip_suffix('/').unwrap_or(rest).parse()?));
+        }
+        if text.contains('@') {
+            return text.parse().map(Peer::Ssh);
+        }
+        let host: Host = text.parse()?;
+        Ok(if host.port.is_some() { Peer::Daemon(host) } else { Peer::Either(host) })
+    }
+}
 
 /// A host and, if it was named, a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) name: String,
     pub(super) port: Option<u16>,
+}
+
+impl Host {
+    /// As it stands in a ticket, with that port unless it names one.
+    pub(super) fn at(&self, port: u16) -> Result<Address, TicketError> {
+        Ok(Address::new(&self.name, self.port.unwrap_or(port))?)
+    }
 }
 
 impl std::str::FromStr for Host {
@@ -32,6 +68,25 @@ impl std::str::FromStr for Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_says_how_a_peer_is_reached() {
+        let host = |name: &str, port| Host { name: name.to_string(), port };
+        let target = Target { user: Some("me".to_string()), host: "nas".to_string() };
+        let table = [
+            ("nas", Peer::Either(host("nas", None))),
+            ("nas:7", Peer::Daemon(host("nas", Some(7)))),
+            ("lr://nas", Peer::Daemon(host("nas", None))),
+            ("lr://[::1]:7/", Peer::Daemon(host("::1", Some(7)))),
+            ("me@nas", Peer::Ssh(target)),
+        ];
+        for (text, peer) in table {
+            assert_eq!(text.parse(), Ok(peer), "{text}");
+        }
+        for text in ["lr://", "-x@nas", "me@", "@nas", "me@-x"] {
+            assert!(text.parse::<Peer>().is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn hosts_and_ports_are_told_apart() {

@@ -76,6 +76,26 @@ fn cpus(text: &str) -> Result<Vec<u32>, String> {
     Ok(cpus)
 }
 
+/// Settings of something that is on or off: `on`, `off`, `both`, `on,off`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Switches(pub(super) Vec<bool>);
+
+impl std::str::FromStr for Switches {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut switches = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "on" => switches.push(true),
+                "off" => switches.push(false),
+                "both" => switches.extend([false, true]),
+                _ => return Err(format!("{word:?} is none of on, off, both")),
+            }
+        }
+        Ok(Switches(switches))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,15 +4,19 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+mod access;
 mod bench;
 mod completions;
 mod exit;
 mod host;
 mod list;
+mod logging;
 mod man;
 mod out;
 mod own_server;
+mod pair;
 mod progress;
+mod reach;
 mod report;
 mod result_file;
 mod serve;
@@ -39,6 +43,8 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LINERATE_CO
 #[command(name = "linerate", version = VERSION, about, after_help = EXIT_CODES, subcommand_required = true)]
 #[command(arg_required_else_help = true, args_override_self = true)]
 struct Cli {
+    #[command(flatten)]
+    logging: logging::LogArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,7 +52,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(Box<bench::Args>),
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
+    Pair(pair::Args),
     Ticket(ticket::Args),
     Report(report::Args),
     Completions(completions::Args),
@@ -60,9 +67,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return exit::of_usage(&error),
     };
+    logging::begin(&cli.logging);
     let done = match cli.command {
         Command::Bench(args) => bench::run(*args, &arguments),
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
+        Command::Pair(args) => pair::run(args),
         Command::Ticket(args) => ticket::run(args),
         Command::Report(args) => report::run(args),
         Command::Completions(args) => completions::run(args),

@@ -11,6 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use zeroize::Zeroizing;
+
+use super::serve::TICKET_LINE;
+use crate::proto::ticket::Ticket;
 
 /// Time for it to end by itself.
 const END_MAX: Duration = Duration::from_secs(2);
@@ -18,7 +22,7 @@ const END_MAX: Duration = Duration::from_secs(2);
 /// A running server; ended and reaped when dropped.
 pub(super) struct OwnServer {
     child: Child,
-    address: SocketAddr,
+    ticket: Ticket,
 }
 
 impl OwnServer {
@@ -26,41 +30,48 @@ impl OwnServer {
     pub(super) fn start(listen: SocketAddr, folder: Option<&Path>) -> anyhow::Result<OwnServer> {
         let program = std::env::current_exe().context("cannot find this program to start it as a server")?;
         let mut command = Command::new(&program);
-        command.args(["serve", "--once", "--quiet", "--listen", &listen.to_string()]);
-        command.args(folder);
+        command.args(["serve", "--once", "--ticket-on-stdout", "--allow", "bench,read,write"]);
+        command.args(["--listen", &listen.to_string()]).args(folder);
         // A group of its own: Ctrl-C is for us, and we tell it.
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn();
         let mut child = child.with_context(|| format!("{}: cannot be started as a server", program.display()))?;
-        let address = ready_line(&mut child);
-        let server = OwnServer { child, address: address.unwrap_or(listen) };
-        // On failure `server` is dropped here, and the child with it.
-        address.map(|_| server).context("the server that was started on loopback did not get ready")
+        match ready_line(&mut child) {
+            Some(ticket) => Ok(OwnServer { child, ticket }),
+            None => {
+                end(&mut child);
+                Err(anyhow::anyhow!("the server that was started on loopback did not get ready"))
+            }
+        }
     }
 
-    /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    /// What lets us in, and where.
+    pub(super) fn ticket(&self) -> &Ticket {
+        &self.ticket
     }
 }
 
-/// The address in the line that a server prints once it is ready; `None` when it ended before.
-fn ready_line(child: &mut Child) -> Option<SocketAddr> {
-    let mut line = String::new();
+/// The ticket in the line that a server prints once it is ready; `None` when it ended before.
+fn ready_line(child: &mut Child) -> Option<Ticket> {
+    let mut line = Zeroizing::new(String::new());
     BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
-    line.trim().strip_prefix("listening on ")?.parse().ok()
+    Ticket::decode(line.strip_prefix(TICKET_LINE)?).ok()
 }
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let deadline = Instant::now() + END_MAX;
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
+}
+
+fn end(child: &mut Child) {
+    drop(child.stdin.take());
+    let deadline = Instant::now() + END_MAX;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }

@@ -10,8 +10,8 @@ use crate::trust::TrustError;
 use crate::trust::places::Places;
 use crate::trust::ticket_store::TicketStore;
 
-mod addresses;
-mod new;
+pub(super) mod addresses;
+pub(super) mod new;
 mod time;
 
 /// Let others in: make a ticket to give away, list those given out, revoke them.

@@ -1,88 +1,72 @@
-//! A control connection: a socket, a transport and a session, driven by somebody's mio loop.
-//!
-//! The [`Transport`] stands between the socket and the session. In the clear it does nothing; TLS slots in here.
+//! A control connection: a socket, TLS and a session, driven by somebody's mio loop.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::proto::message::Message;
-use crate::proto::session::{Event, Role, Session};
+use super::secure::{self, Received, SecureError};
+use crate::proto::message::{Message, TurnedAway, Welcome};
+use crate::proto::session::{Event, Session};
+use crate::sys::socket;
 use crate::sys::tcp_info::tcp_info;
+use crate::tls::TlsConnection;
+use crate::tls::connection::{REST_BYTES_MAX, sealed_bytes_max};
 
-/// Read from the socket at a time.
-const READ_BYTES: usize = 16 << 10;
+/// Room to receive into, behind what waits for the rest of its record.
+const READ_BYTES: usize = REST_BYTES_MAX + (16 << 10);
+/// Most bytes that are encrypted before they are sent.
+const WRITE_BYTES: usize = 16 << 10;
 /// Reads before others get their turn.
 const READS_MAX: usize = 16;
+/// What a port of something else often does when it hears TLS.
+const ENDED_EARLY: &str =
+    "the peer closed the connection before TLS was agreed on: is this the port of `linerate serve`?";
 /// Events not yet taken beyond which nothing more is read.
 const EVENTS_WAITING_MAX: usize = 64;
-
-/// What stands between a socket and the session's bytes.
-pub trait Transport: Send {
-    /// Take what `sock` has, once, and append what it means to `plain`. `Ok(0)` is the end of the connection;
-    /// `WouldBlock` as usual. A transport may take bytes and yield nothing yet: then it says how many it took.
-    fn read(&mut self, sock: &mut dyn Read, plain: &mut Vec<u8>) -> io::Result<usize>;
-
-    /// Send as much of `plain` as `sock` takes; says how much of it is dealt with. `WouldBlock` as usual.
-    fn write(&mut self, sock: &mut dyn Write, plain: &[u8]) -> io::Result<usize>;
-}
-
-/// In the clear: bytes are what they are.
-#[derive(Debug, Default)]
-pub struct Clear;
-
-impl Transport for Clear {
-    fn read(&mut self, sock: &mut dyn Read, plain: &mut Vec<u8>) -> io::Result<usize> {
-        let mut buffer = [0; READ_BYTES];
-        let n = sock.read(&mut buffer)?;
-        plain.extend_from_slice(&buffer[..n]);
-        Ok(n)
-    }
-
-    fn write(&mut self, sock: &mut dyn Write, plain: &[u8]) -> io::Result<usize> {
-        sock.write(plain)
-    }
-}
 
 /// One control connection.
 pub struct ControlConnection {
     sock: TcpStream,
     peer: SocketAddr,
-    transport: Box<dyn Transport>,
+    tls: TlsConnection,
     session: Session,
-    plain: Vec<u8>,
     events: VecDeque<Event>,
+    /// Encrypted and not yet sent.
+    sealed: Vec<u8>,
     /// Reading stopped before the socket was empty: no edge will tell of the rest.
     more_waits: bool,
+    /// We said that nothing more comes.
+    has_said_end: bool,
 }
 
 impl ControlConnection {
-    /// Over a connected socket, registered under `token`.
+    /// Over a connected socket, registered under `token`. `heard` is plaintext that was received already.
     pub fn new(
         mut sock: TcpStream,
         peer: SocketAddr,
-        role: Role,
-        transport: Box<dyn Transport>,
-        registry: &Registry,
-        token: Token,
+        tls: TlsConnection,
+        session: Session,
+        heard: &[u8],
+        (registry, token): (&Registry, Token),
     ) -> io::Result<ControlConnection> {
         sock.set_nodelay(true)?;
         registry.register(&mut sock, token, Interest::READABLE | Interest::WRITABLE)?;
-        let session = Session::new(role, Instant::now());
         let mut control = ControlConnection {
             sock,
             peer,
-            transport,
+            tls,
             session,
-            plain: Vec::new(),
             events: VecDeque::new(),
+            sealed: Vec::new(),
             more_waits: false,
+            has_said_end: false,
         };
+        control.session.handle_bytes(heard, Instant::now());
         control.flush();
         Ok(control)
     }
@@ -95,6 +79,16 @@ impl ControlConnection {
     /// Our address on this route.
     pub fn local(&self) -> io::Result<SocketAddr> {
         self.sock.local_addr()
+    }
+
+    /// The cipher suite, once it is agreed.
+    pub fn cipher(&self) -> Option<&'static str> {
+        self.tls.cipher()
+    }
+
+    /// The session's state.
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The kernel's smoothed round-trip time to the peer; zero before there is one.
@@ -115,6 +109,44 @@ impl ControlConnection {
         self.flush();
     }
 
+    /// Let the client in.
+    pub fn welcome(&mut self, welcome: Welcome) {
+        self.session.welcome(welcome, Instant::now());
+        self.flush();
+    }
+
+    /// Do not let the client in, or no longer, and tell it why.
+    pub fn turn_away(&mut self, away: TurnedAway) {
+        self.session.turn_away(away, Instant::now());
+        self.say_end();
+    }
+
+    /// Say that nothing more comes from here, as far as the socket takes it now.
+    pub fn say_end(&mut self) {
+        self.flush();
+        if !self.has_said_end && self.sealed.is_empty() {
+            self.has_said_end = true;
+            self.tls.close();
+            if let Ok(true) = secure::flush(&mut self.tls, self.sock.as_fd()) {
+                let _ = self.sock.shutdown(Shutdown::Write);
+            }
+        }
+    }
+
+    /// Drop what still comes; `true` once the peer has closed its side, or is gone. A connection that is closed with
+    /// bytes unread is reset, and the reset overtakes what we said last.
+    pub fn drain(&mut self) -> bool {
+        let mut rest = [0; READ_BYTES];
+        for _ in 0..READS_MAX {
+            match socket::receive(self.sock.as_fd(), &mut rest) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+        false
+    }
+
     /// What happened since the last call.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -132,21 +164,25 @@ impl ControlConnection {
 
     fn read_all(&mut self) {
         self.more_waits = true;
+        let mut buffer = [0; READ_BYTES];
         for _ in 0..READS_MAX {
             if self.events.len() > EVENTS_WAITING_MAX {
                 return;
             }
-            self.plain.clear();
-            match self.transport.read(&mut self.sock, &mut self.plain) {
-                Ok(0) => self.session.handle_end(),
-                Ok(_) => {
-                    self.session.handle_bytes(&self.plain, Instant::now());
+            let (session, now) = (&mut self.session, Instant::now());
+            let mut hear = |plain: &[u8]| session.handle_bytes(plain, now);
+            match secure::receive(&mut self.tls, self.sock.as_fd(), &mut buffer, &mut hear) {
+                Ok(Received::Bytes { .. }) => {
                     self.collect();
                     continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => self.session.handle_end(),
+                Ok(Received::Blocked) => {}
+                Ok(Received::End) | Err(SecureError::Cut | SecureError::Network(_)) => self.handle_end(),
+                Err(SecureError::Tls(error)) => {
+                    // The alert tells the peer why.
+                    let _ = secure::flush(&mut self.tls, self.sock.as_fd());
+                    self.session.handle_failure(error.to_string());
+                }
             }
             self.collect();
             self.more_waits = false;
@@ -161,21 +197,41 @@ impl ControlConnection {
     }
 
     fn flush(&mut self) {
-        loop {
-            let waiting = self.session.poll_transmit();
-            if waiting.is_empty() {
-                break;
-            }
-            match self.transport.write(&mut self.sock, waiting) {
-                Ok(n) => self.session.handle_sent(n),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
-                    self.session.handle_end();
-                    break;
-                }
-            }
+        match self.try_flush() {
+            Ok(()) => {}
+            Err(SecureError::Tls(error)) => self.session.handle_failure(error.to_string()),
+            Err(_) => self.handle_end(),
         }
         self.collect();
+    }
+
+    fn handle_end(&mut self) {
+        match self.tls.is_handshaking() {
+            true => self.session.handle_failure(ENDED_EARLY.to_string()),
+            false => self.session.handle_end(),
+        }
+    }
+
+    fn try_flush(&mut self) -> Result<(), SecureError> {
+        loop {
+            while !self.sealed.is_empty() {
+                match socket::send(self.sock.as_fd(), &self.sealed, false) {
+                    Ok(n) => drop(self.sealed.drain(..n)),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let all_flushed = secure::flush(&mut self.tls, self.sock.as_fd())?;
+            let waiting = self.session.poll_transmit();
+            if !all_flushed || waiting.is_empty() || self.tls.is_handshaking() || self.has_said_end {
+                return Ok(());
+            }
+            let piece = &waiting[..waiting.len().min(WRITE_BYTES)];
+            self.sealed.resize(sealed_bytes_max(piece.len()), 0);
+            let (taken, n) = (piece.len(), self.tls.encrypt(piece, &mut self.sealed)?);
+            self.sealed.truncate(n);
+            self.session.handle_sent(taken);
+        }
     }
 }

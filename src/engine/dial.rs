@@ -2,18 +2,23 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
+use super::handshake;
 use super::options::{OptionError, apply};
+use super::secure::SecureError;
 use crate::proto::message::SocketOptions;
+use crate::tls::TlsConnection;
 
 /// Connections under way at a time: more could overflow the listener's queue and wait a second for a retry.
-const UNDER_WAY_MAX: usize = 64;
+pub const UNDER_WAY_MAX: usize = 64;
 /// Time for a name to resolve.
 pub const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
@@ -55,6 +60,14 @@ pub enum DialError {
     /// An option that does not work.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// TLS failed.
+    #[error("{address}: {error}")]
+    Secure {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: SecureError,
+    },
 }
 
 /// Which addresses are wanted.
@@ -117,6 +130,22 @@ impl Dial<'_> {
         Ok(done)
     }
 
+    /// As [`Dial::connect`], in TLS: the first bytes are sent, encrypted, when the handshake is done.
+    pub fn connect_secure(
+        &self,
+        first_bytes: &[Vec<u8>],
+        config: &Arc<ClientConfig>,
+    ) -> Result<Vec<(TcpStream, TlsConnection)>, DialError> {
+        let deadline = Instant::now() + self.timeout;
+        let failed = |error| DialError::Secure { address: self.address, error };
+        let mut done = Vec::with_capacity(first_bytes.len());
+        for batch in first_bytes.chunks(UNDER_WAY_MAX) {
+            let socks = self.connect_batch(&vec![Vec::new(); batch.len()], deadline)?;
+            done.extend(handshake::client_side(socks, batch, config, deadline).map_err(failed)?);
+        }
+        Ok(done)
+    }
+
     fn connect_batch(&self, first_bytes: &[Vec<u8>], deadline: Instant) -> Result<Vec<TcpStream>, DialError> {
         let mut poll = Poll::new().map_err(|error| self.system("epoll", error))?;
         let mut socks = Vec::with_capacity(first_bytes.len());
@@ -143,7 +172,7 @@ impl Dial<'_> {
         Ok(socks.into_iter().map(|(sock, _)| sock).collect())
     }
 
-    fn begin(&self) -> Result<TcpStream, DialError> {
+    pub(super) fn begin(&self) -> Result<TcpStream, DialError> {
         let domain = Domain::for_address(self.address);
         let sock = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)
             .map_err(|error| self.system("no socket", error))?;
@@ -163,7 +192,7 @@ impl Dial<'_> {
     fn wait(&self, poll: &mut Poll, events: &mut Events, deadline: Instant) -> Result<(), DialError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(DialError::Timeout { address: self.address, seconds: self.timeout.as_secs() });
+            return Err(self.late());
         }
         match poll.poll(events, Some(left)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(self.system("epoll", error)),
@@ -172,7 +201,7 @@ impl Dial<'_> {
     }
 
     /// Whether the connection stands by now; see the rules at `mio::net::TcpStream::connect`.
-    fn is_connected(&self, sock: &TcpStream) -> Result<bool, DialError> {
+    pub(super) fn is_connected(&self, sock: &TcpStream) -> Result<bool, DialError> {
         if let Some(error) = sock.take_error().map_err(|error| self.failed(error))? {
             return Err(self.failed(error));
         }
@@ -187,12 +216,16 @@ impl Dial<'_> {
     fn failed(&self, error: io::Error) -> DialError {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => DialError::Refused { address: self.address },
-            io::ErrorKind::TimedOut => DialError::Timeout { address: self.address, seconds: self.timeout.as_secs() },
+            io::ErrorKind::TimedOut => self.late(),
             _ => self.system("cannot connect", error),
         }
     }
 
-    fn system(&self, what: &'static str, error: io::Error) -> DialError {
+    pub(super) fn late(&self) -> DialError {
+        DialError::Timeout { address: self.address, seconds: self.timeout.as_secs() }
+    }
+
+    pub(super) fn system(&self, what: &'static str, error: io::Error) -> DialError {
         DialError::System { address: self.address, what, error }
     }
 }

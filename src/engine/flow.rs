@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::measure::histogram::LatencyHistogram;
-use crate::mover::{Fault, Pool, Turn};
+use crate::mover::{Fault, Pool, PoolBuf, Turn};
 use crate::proto::message::{Tally, WorkerSample};
 use crate::sys::pipe::Pipe;
 
@@ -65,6 +65,13 @@ impl Room<'_> {
     /// The part of it that a mover uses.
     pub fn turn<'b>(&'b mut self, tally: &'b mut Tally) -> Turn<'b> {
         Turn { pool: self.pool, pipe: self.pipe, null: self.null, tally }
+    }
+
+    /// A buffer of the worker's pool.
+    pub fn buffer(&mut self) -> Result<PoolBuf, Fault> {
+        self.pool
+            .take()
+            .ok_or_else(|| Fault::Resource { what: "no buffer", error: std::io::ErrorKind::OutOfMemory.into() })
     }
 
     /// The worker's clock, ns.

@@ -14,10 +14,12 @@
 //! | [`send`], [`receive`], [`exchange`] | the three flows |
 //! | `worker` | the loop of a worker thread |
 //! | `batching` | fewer wake-ups for a fast receiver |
-//! | [`control`] | a control connection and the transport seam where TLS slots in |
+//! | [`secure`], `handshake` | TLS on a socket, and the client's handshakes, many at a time |
+//! | [`secure_send`], [`secure_receive`] | the flows of streams in TLS |
+//! | [`control`] | a control connection: a session inside TLS |
 //! | [`newcomer`] | connections that have not yet said what they are |
 //! | [`options`] | socket options of data streams |
-//! | [`dial`] | making many connections at once |
+//! | [`dial`], [`race`] | making many connections at once; one to the first of many addresses |
 
 use std::collections::HashMap;
 use std::io;
@@ -39,9 +41,15 @@ pub mod control;
 pub mod dial;
 pub mod exchange;
 pub mod flow;
+mod handshake;
 pub mod newcomer;
 pub mod options;
+pub mod race;
 pub mod receive;
+pub mod secure;
+mod secure_line;
+pub mod secure_receive;
+pub mod secure_send;
 pub mod send;
 mod worker;
 

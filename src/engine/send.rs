@@ -130,13 +130,13 @@ impl SendFlow {
 
 impl Cork {
     /// A socket that cannot be corked sends its segments as they come: slower, not wrong.
-    fn put_in(&mut self, sock: BorrowedFd<'_>) {
+    pub(super) fn put_in(&mut self, sock: BorrowedFd<'_>) {
         if *self == Cork::Wanted {
             *self = if socket::set_cork(sock, true).is_ok() { Cork::In } else { Cork::Never };
         }
     }
 
-    fn take_out(&mut self, sock: BorrowedFd<'_>) {
+    pub(super) fn take_out(&mut self, sock: BorrowedFd<'_>) {
         if *self == Cork::In && socket::set_cork(sock, false).is_ok() {
             *self = Cork::Wanted;
         }
@@ -146,12 +146,12 @@ impl Cork {
 /// A frame that is being sent.
 ///
 /// Invariants: `header_sent` ≤ `FRAME_BYTES`; `at` < length of the source; `chunk_left` ≥ 1.
-struct UnderWay {
-    outgoing: Outgoing,
-    header: [u8; FRAME_BYTES],
-    header_sent: usize,
+pub(super) struct UnderWay {
+    pub(super) outgoing: Outgoing,
+    pub(super) header: [u8; FRAME_BYTES],
+    pub(super) header_sent: usize,
     /// Where in the source the next byte is.
-    at: u64,
+    pub(super) at: u64,
     /// Bytes of the frame to come; `u64::MAX` until the stream ends.
     left: u64,
     /// Bytes of the chunk to come. After a partial send only these are asked for, so that chunks stay aligned.
@@ -159,7 +159,7 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn new(outgoing: Outgoing, chunk: u64) -> UnderWay {
+    pub(super) fn new(outgoing: Outgoing, chunk: u64) -> UnderWay {
         let left = match outgoing.frame.length {
             Length::Bytes(all) => all,
             Length::UntilEnd => u64::MAX,
@@ -169,13 +169,13 @@ impl UnderWay {
     }
 
     /// How much the next call moves: up to the end of the chunk, of the frame and of the source. `None` at the end.
-    fn next_len(&self) -> Option<usize> {
+    pub(super) fn next_len(&self) -> Option<usize> {
         let len = self.left.min(self.chunk_left).min(self.outgoing.source.len - self.at);
         (len > 0).then_some(len as usize)
     }
 
     /// `n` bytes went out, at most as many as [`UnderWay::next_len`] said.
-    fn handle_sent(&mut self, n: u64, chunk: u64) {
+    pub(super) fn handle_sent(&mut self, n: u64, chunk: u64) {
         self.at += n;
         if self.at == self.outgoing.source.len {
             self.at = 0;

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::facts::{CpuClock, Environment, TcpSummary};
+use super::rights::Rights;
+use super::ticket::Secret;
 use super::wire::Token;
 
 /// Most data streams of one job, both directions together.
@@ -25,6 +27,10 @@ pub enum Message {
     Ping,
     /// I am.
     Pong,
+    /// The client's first message, and only that: why it should be let in.
+    Hello(Hello),
+    /// The server's answer to it when it lets the client in; [`Message::TurnedAway`] when it does not.
+    Welcome(Welcome),
     /// Client to server. `id` comes back in the reply.
     Request {
         /// Chosen by the client, counting up.
@@ -41,8 +47,33 @@ pub enum Message {
     },
     /// The sender ends the session on purpose, for this reason.
     Bye(String),
-    /// The server does not let this client in, for this reason.
-    TurnedAway(String),
+    /// The server does not let this client in, or no longer.
+    TurnedAway(TurnedAway),
+}
+
+/// Why a client should be let in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The secret of its ticket; `None` for a stranger.
+    pub secret: Option<Secret>,
+}
+
+/// What a client that was let in may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Those of its ticket, as far as the server grants them.
+    pub rights: Rights,
+    /// The server ends the session after so many seconds; `None` for never.
+    pub seconds_max: Option<u32>,
+}
+
+/// Why a client must go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedAway {
+    /// For a person.
+    pub why: String,
+    /// A ticket would have helped, and none was shown.
+    pub wants_ticket: bool,
 }
 
 /// What a client may ask.
@@ -91,6 +122,8 @@ pub struct Description {
     pub send_methods: Vec<Capability>,
     /// Receive methods it knows, and why one does not work there.
     pub receive_methods: Vec<Capability>,
+    /// Why its kernel cannot do TLS itself; `None` where it can.
+    pub kernel_tls: Option<String>,
     /// Streams it can take at once (file descriptors).
     pub streams_max: u32,
     /// Whether it serves a folder, so that a sink or source file may be named.
@@ -117,6 +150,34 @@ pub enum Direction {
     Receive,
     /// Both at the same time, on streams of their own.
     Both,
+}
+
+impl Request {
+    /// What a session must be allowed to do for this to be considered at all.
+    pub fn needs(&self) -> Rights {
+        match self {
+            Request::Describe => Rights::NONE,
+            Request::Prepare(spec) => spec.needs(),
+            Request::Start(_) | Request::Sample(_) | Request::Stop(_) => Rights::BENCH,
+        }
+    }
+}
+
+impl JobSpec {
+    /// A job measures; one that names a file of the server reads or writes it as well.
+    fn needs(&self) -> Rights {
+        let mut needed = Rights::BENCH;
+        if let Work::Transfer(transfer) = &self.work {
+            let (up, down) = transfer.direction.split(1);
+            if down > 0 && transfer.source != Place::Nothing {
+                needed = needed.union(Rights::READ);
+            }
+            if up > 0 && transfer.sink != Place::Nothing {
+                needed = needed.union(Rights::WRITE);
+            }
+        }
+        needed
+    }
 }
 
 impl Direction {
@@ -154,6 +215,8 @@ pub struct JobSpec {
     pub cpus: Vec<u32>,
     /// Busy polling instead of sleeping.
     pub spin: bool,
+    /// The streams go through TLS.
+    pub tls: bool,
 }
 
 /// What the streams of a job do.

@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 
 use super::format::{cost, escape, gbit, size};
-use super::labels::NOT_READ;
+use super::labels::{NOT_READ, THROUGH_SSH};
 use super::schema::{Cell, Recommendation, Throughput};
 use crate::bench::statistics::{self, Interval};
 
@@ -16,6 +16,15 @@ const NAMED_MAX: usize = 2;
 /// Says which setting is fastest, which are as fast, which of these costs least CPU, and from which size on the
 /// size stops to matter. Empty where no cell has a number.
 pub fn recommend(cells: &[Cell]) -> Recommendation {
+    let mut advice = rank(cells);
+    let fastest = advice.fastest.and_then(|index| cells.get(index));
+    if fastest.is_some_and(|cell| cell.labels.iter().any(|label| label == THROUGH_SSH)) {
+        advice.sentences.push("All of it went through ssh: none of this holds for the network itself.".to_string());
+    }
+    advice
+}
+
+fn rank(cells: &[Cell]) -> Recommendation {
     let candidates = candidates(cells);
     let Some(&fastest) = candidates.first() else {
         return Recommendation::default();
@@ -33,6 +42,7 @@ pub fn recommend(cells: &[Cell]) -> Recommendation {
     let mut sentences = vec![fastest_sentence(&fastest, &as_fast, &names)];
     sentences.extend(cheapest.map(|(cell, least)| cheapest_sentence(cell, least, as_fast.is_empty(), &names)));
     sentences.extend(plateau_sentence(&fastest, &candidates));
+    sentences.extend(tls_sentence(&candidates));
     Recommendation {
         sentences,
         fastest: Some(fastest.index),
@@ -85,7 +95,7 @@ impl Candidate<'_> {
     fn differs_by_size_only(&self, other: &Self) -> bool {
         let of = |candidate: &Self| {
             let cell = candidate.cell;
-            (cell.streams, &cell.method, &cell.receive, &cell.direction)
+            (cell.streams, cell.tls, &cell.method, &cell.receive, &cell.direction)
         };
         of(self) == of(other)
     }
@@ -163,6 +173,25 @@ fn cheapest_sentence(cheapest: Candidate, least: f64, alone: bool, names: &Names
     format!("Cheapest among these: {name}, {figure} CPU s/GiB of both ends.")
 }
 
+/// What TLS costs, where a run has cells with and without it. `candidates` are sorted, the fastest first.
+fn tls_sentence(candidates: &[Candidate]) -> Option<String> {
+    let best = |tls: bool| candidates.iter().find(|candidate| candidate.cell.tls == tls);
+    let (clear, secured) = (best(false)?, best(true)?);
+    let share = secured.median / clear.median;
+    let cpu = match (cost_of_both_ends(clear.cell), cost_of_both_ends(secured.cell)) {
+        (Some(clear), Some(secured)) => format!(", at {} instead of {} CPU s/GiB", cost(secured), cost(clear)),
+        _ => String::new(),
+    };
+    share.is_finite().then(|| {
+        format!(
+            "In TLS the fastest is {} at {}, {} Gbit/s: {share:.2} of the fastest in the clear{cpu}.",
+            escape(&secured.cell.method),
+            size(secured.cell.size_bytes),
+            gbit(secured.median)
+        )
+    })
+}
+
 /// From which size on all sizes of the fastest method are as fast as its best; `None` for fewer than two.
 fn plateau_sentence(fastest: &Candidate, candidates: &[Candidate]) -> Option<String> {
     let mut sizes: Vec<&Candidate> = candidates.iter().filter(|other| fastest.differs_by_size_only(other)).collect();
@@ -182,6 +211,7 @@ struct Names {
     receive: bool,
     streams: bool,
     direction: bool,
+    tls: bool,
 }
 
 impl Names {
@@ -192,6 +222,7 @@ impl Names {
             receive: differs(&|a, b| a.receive == b.receive),
             streams: differs(&|a, b| a.streams == b.streams),
             direction: differs(&|a, b| a.direction == b.direction),
+            tls: differs(&|a, b| a.tls == b.tls),
         }
     }
 
@@ -205,6 +236,9 @@ impl Names {
         }
         if self.direction {
             name += &format!(" ({})", escape(&cell.direction));
+        }
+        if self.tls {
+            name += if cell.tls { " in TLS" } else { " in the clear" };
         }
         name
     }
@@ -250,6 +284,15 @@ mod tests {
     }
 
     #[test]
+    fn what_went_through_ssh_is_no_advice_for_the_network() {
+        let mut cells = [cell("write", 4 * KIB, 5.0, 0.01, 2.0)];
+        assert!(!sentences(&cells).concat().contains("ssh"));
+        cells[0].labels.push(THROUGH_SSH.into());
+        assert!(sentences(&cells).last().unwrap().contains("through ssh"));
+        assert!(sentences(&[]).is_empty());
+    }
+
+    #[test]
     fn one_round_is_not_ranked() {
         let cells = [one_round(cell("write", 4 * KIB, 5.0, 0.0, 1.0)), one_round(cell("mmap", 4 * KIB, 9.0, 0.0, 1.0))];
         let advice = recommend(&cells);
@@ -277,6 +320,17 @@ mod tests {
         let read = cell("write", 4 * KIB, 9.0, 0.01, 1.0);
         assert_eq!(recommend(&[discarded.clone(), read]).fastest, Some(1));
         assert_eq!(recommend(&[discarded]).fastest, Some(0));
+    }
+
+    #[test]
+    fn what_tls_costs_is_said_where_both_were_measured() {
+        let clear = cell("write", 64 * KIB, 8.0, 0.1, 0.5);
+        let secured = Cell { tls: true, ..cell("mmap", 64 * KIB, 4.0, 0.1, 1.0) };
+        let said = sentences(&[clear.clone(), secured.clone()]);
+        assert!(said[0].starts_with("Fastest: write at 64KiB in the clear"), "{said:?}");
+        let last = said.last().unwrap();
+        assert!(last.starts_with("In TLS the fastest is mmap at 64KiB") && last.contains("0.50 of"), "{said:?}");
+        assert!(!sentences(&[clear]).concat().contains("TLS") && !sentences(&[secured]).concat().contains("In TLS"));
     }
 
     #[test]

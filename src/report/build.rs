@@ -52,6 +52,9 @@ fn settings(outcome: &Outcome) -> Settings {
         warmup_ns: draft.warmup.as_nanos() as u64,
         congestion: link.congestion.clone(),
         congestion_reason: link.congestion_reason.clone(),
+        cipher: link.cipher.clone(),
+        server_known: link.is_server_known,
+        through_ssh: link.through_ssh,
         workers: draft.workers,
         client_cpus: draft.client_cpus.clone(),
         server_cpus: draft.server_cpus.clone(),
@@ -83,6 +86,7 @@ fn cell_of(outcome: &Outcome, cell: &CellOutcome) -> Cell {
         receive: cell.cell.receive.name.to_string(),
         size_bytes: cell.cell.size,
         streams: cell.cell.streams,
+        tls: cell.cell.tls,
         direction: outcome.plan.draft.direction.name().to_string(),
         source: if outcome.plan.draft.source.is_some() { "file" } else { "hot" }.to_string(),
         labels: labels_of(outcome, cell),
@@ -101,6 +105,7 @@ fn labels_of(outcome: &Outcome, cell: &CellOutcome) -> Vec<String> {
     let not_read = !cell.cell.receive.reads && draft.sink.is_none();
     let table = [
         (labels::LOOPBACK, outcome.link.loopback),
+        (labels::THROUGH_SSH, outcome.link.through_ssh),
         (labels::HOT_SOURCE, draft.source.is_none()),
         (labels::COPIED, completions > 0 && copied * 2 >= completions),
         (labels::NOT_READ, not_read),
@@ -173,10 +178,13 @@ fn latency_of(outcome: &Outcome, row: &LatencyOutcome) -> Latency {
     let encoded = row.histogram.to_base64();
     let none = (row.histogram.count() == 0).then(|| "not measured before the run was cut short".to_string());
     let unavailable = row.unavailable.clone().or_else(|| encoded.as_ref().err().map(ToString::to_string)).or(none);
-    let table = [(labels::LOOPBACK, outcome.link.loopback), (labels::SHARED, row.shared)];
+    let link = &outcome.link;
+    let table =
+        [(labels::LOOPBACK, link.loopback), (labels::THROUGH_SSH, link.through_ssh), (labels::SHARED, row.shared)];
     Latency {
         size_bytes: row.size,
         reply_bytes: row.reply,
+        tls: row.tls,
         mode: if outcome.plan.draft.spin { "spin" } else { "sleep" }.to_string(),
         count: row.histogram.count(),
         p50_ns: quantile(0.5),

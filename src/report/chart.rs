@@ -124,7 +124,9 @@ fn title(doc: &Document, grid: &Grid) -> String {
         "" => String::new(),
         peer => format!(" · {}", short(peer)),
     };
-    format!("linerate{peer} · {}, {}, taken by {}", short(grid.direction), streams(grid.streams), short(grid.receive))
+    let tls = if grid.tls { ", in TLS" } else { "" };
+    let (direction, receive) = (short(grid.direction), short(grid.receive));
+    format!("linerate{peer} · {direction}, {}, taken by {receive}{tls}", streams(grid.streams))
 }
 
 fn caption(doc: &Document, grid: &Grid, matrices: usize, methods_left_out: usize) -> String {

@@ -1,4 +1,4 @@
-//! The cells of a run as matrices: one per receive method, stream count and direction.
+//! The cells of a run as matrices: one per receive method, stream count, direction, and with and without TLS.
 //!
 //! Only arranges; which cell is better is `advice`, how it looks is `terminal` and `chart`.
 
@@ -22,7 +22,7 @@ pub struct Grids<'a> {
     pub left_out: usize,
 }
 
-/// Methods × sizes for one receive method, stream count and direction.
+/// Methods × sizes for one receive method, stream count and direction, with or without TLS.
 #[derive(Debug)]
 pub struct Grid<'a> {
     /// How the receiver took the bytes. Foreign text.
@@ -31,6 +31,8 @@ pub struct Grid<'a> {
     pub streams: u32,
     /// `send`, `receive` or `both`. Foreign text.
     pub direction: &'a str,
+    /// Whether the streams went through TLS.
+    pub tls: bool,
     /// Rows, in the order of the document. Foreign text.
     pub methods: Vec<&'a str>,
     /// Columns, ascending, in bytes.
@@ -89,6 +91,7 @@ impl<'a> Grid<'a> {
             receive: &cell.receive,
             streams: cell.streams,
             direction: &cell.direction,
+            tls: cell.tls,
             methods: Vec::new(),
             sizes: Vec::new(),
             cells: HashMap::new(),
@@ -96,7 +99,8 @@ impl<'a> Grid<'a> {
     }
 
     fn takes(&self, cell: &Cell) -> bool {
-        self.streams == cell.streams && self.receive == cell.receive && self.direction == cell.direction
+        let [streams, tls] = [self.streams == cell.streams, self.tls == cell.tls];
+        streams && tls && self.receive == cell.receive && self.direction == cell.direction
     }
 
     fn place(&mut self, index: usize, cell: &'a Cell) -> bool {

@@ -4,6 +4,8 @@
 
 /// Both ends share this machine.
 pub const LOOPBACK: &str = "loopback";
+/// The bytes went through an ssh connection.
+pub const THROUGH_SSH: &str = "through-ssh";
 /// The bytes came from a memory region that stays in the cache.
 pub const HOT_SOURCE: &str = "hot-source";
 /// MSG_ZEROCOPY was not zero-copy.
@@ -27,8 +29,9 @@ pub struct Label {
 }
 
 /// Every label, in the order in which they are explained.
-pub const LABELS: [Label; 7] = [
+pub const LABELS: [Label; 8] = [
     label(LOOPBACK, "both ends share this machine: no network device is measured, and both ends use its CPU"),
+    label(THROUGH_SSH, "the bytes went through an ssh connection: its speed is measured, not that of the network"),
     label(HOT_SOURCE, "the bytes came from a small memory region that stays in the CPU's cache: a real file is slower"),
     label(COPIED, "MSG_ZEROCOPY fell back to copying in the kernel"),
     label(NOT_READ, "the receiver never looked at the bytes (MSG_TRUNC, or splice to /dev/null)"),

@@ -59,6 +59,7 @@ pub fn unavailable(method: &str, size_bytes: u64, reason: &str) -> Cell {
         receive: "read".into(),
         size_bytes,
         streams: 1,
+        tls: false,
         direction: "send".into(),
         source: "hot".into(),
         labels: vec![LOOPBACK.into(), HOT_SOURCE.into()],
@@ -110,6 +111,7 @@ fn latency(size_bytes: u64) -> Latency {
     Latency {
         size_bytes,
         reply_bytes: 1,
+        tls: false,
         mode: "sleep".into(),
         count: 20_000,
         p50_ns: 61_200,

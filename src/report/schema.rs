@@ -87,6 +87,12 @@ pub struct Settings {
     pub congestion: String,
     /// Why that one, where the user did not choose.
     pub congestion_reason: Option<String>,
+    /// Cipher suite of the streams in TLS, by its name in the TLS registry.
+    pub cipher: String,
+    /// Whether the server proved to be the one that was meant.
+    pub server_known: bool,
+    /// Whether everything went through an ssh connection.
+    pub through_ssh: bool,
     /// Worker threads of either end.
     pub workers: u32,
     /// CPUs the client was pinned to.
@@ -114,6 +120,9 @@ pub struct Cell {
     pub size_bytes: u64,
     /// Connections, per direction.
     pub streams: u32,
+    /// Whether they went through TLS 1.3.
+    #[serde(default)]
+    pub tls: bool,
     /// `send` (client to server), `receive` (server to client) or `both` (at the same time, summed).
     pub direction: String,
     /// `hot` or `file`.
@@ -188,6 +197,9 @@ pub struct Latency {
     /// Reply size in bytes.
     #[serde(default)]
     pub reply_bytes: u64,
+    /// Whether it went through TLS 1.3.
+    #[serde(default)]
+    pub tls: bool,
     /// `sleep` or `spin`.
     pub mode: String,
     /// Exchanges measured.

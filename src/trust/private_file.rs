@@ -3,7 +3,7 @@
 //! What is read is checked as well as what is written: a key that others could read is no key any more, and one
 //! that another user put there is not ours. Nothing here knows what the files hold.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -129,13 +129,35 @@ pub struct Lock {
 impl Lock {
     /// Wait for it.
     pub fn take(path: &Path) -> Result<Lock, TrustError> {
-        let beside = beside(path, "lock");
+        let (file, beside) = Lock::open(path, "lock")?;
+        file.lock().map_err(|error| TrustError::system(&beside, "cannot be locked", error))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Say, for as long as this is held, that somebody whom the file is about lives. Many can.
+    pub fn live(path: &Path) -> Result<Lock, TrustError> {
+        let (file, beside) = Lock::open(path, "alive")?;
+        file.lock_shared().map_err(|error| TrustError::system(&beside, "cannot be locked", error))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Whether anybody holds what [`Lock::live`] gives.
+    pub fn is_anybody_alive(path: &Path) -> Result<bool, TrustError> {
+        let (file, beside) = Lock::open(path, "alive")?;
+        match file.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(TrustError::system(&beside, "cannot be locked", error)),
+        }
+    }
+
+    fn open(path: &Path, suffix: &str) -> Result<(File, PathBuf), TrustError> {
+        let beside = beside(path, suffix);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
         let file = options.open(&beside).map_err(|error| TrustError::system(&beside, "cannot be opened", error))?;
-        file.lock().map_err(|error| TrustError::system(&beside, "cannot be locked", error))?;
-        Ok(Lock { _file: file })
+        Ok((file, beside))
     }
 }
 

@@ -13,6 +13,8 @@ use crate::proto::ticket::Ticket;
 pub struct Published {
     path: PathBuf,
     ticket: Ticket,
+    /// Let go of when this server dies, however that comes.
+    _alive: Lock,
 }
 
 /// Leave a ticket for the clients of the same user. What a server left that died is replaced.
@@ -20,12 +22,17 @@ pub fn publish(places: &Places, port: u16, ticket: &Ticket) -> Result<Published,
     let path = places.runtime_file(&name(port))?;
     let _lock = Lock::take(&path)?;
     ticket_file::write(&path, ticket)?;
-    Ok(Published { path, ticket: ticket.clone() })
+    let alive = Lock::live(&path)?;
+    Ok(Published { path, ticket: ticket.clone(), _alive: alive })
 }
 
-/// The ticket that a server of this user left for this port. That the server still runs is not said.
+/// The ticket that a running server of this user left for this port. One that was killed leaves a file, but no lock.
 pub fn find(places: &Places, port: u16) -> Result<Option<Ticket>, TrustError> {
-    ticket_file::read(&places.runtime.join(name(port)))
+    let path = places.runtime.join(name(port));
+    match ticket_file::read(&path)? {
+        Some(ticket) if Lock::is_anybody_alive(&path)? => Ok(Some(ticket)),
+        _ => Ok(None),
+    }
 }
 
 impl Drop for Published {
@@ -60,6 +67,15 @@ mod tests {
         assert_eq!((find(&places, 5290).unwrap(), find(&places, 5291).unwrap()), (Some(example(1)), None));
         drop(published);
         assert_eq!(find(&places, 5290).unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_killed_server_left_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::below(dir.path());
+        let path = places.runtime_file(&name(1)).unwrap();
+        ticket_file::write(&path, &example(1)).unwrap();
+        assert_eq!(find(&places, 1).unwrap(), None);
     }
 
     #[test]

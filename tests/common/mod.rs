@@ -6,13 +6,15 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use linerate::report::schema::Document;
 
+pub mod host;
+pub mod peer;
 pub mod sshd;
 
 /// What takes longer hangs.
@@ -29,8 +31,22 @@ pub const ONE_CELL: [&str; 5] = ["--methods", "write", "--sizes", "64KiB", "--no
 pub fn linerate<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_linerate"));
     command.args(args).stdin(Stdio::null());
-    for name in ["NO_COLOR", "TERM", "LC_ALL", "LC_CTYPE", "LANG"] {
+    for name in ["NO_COLOR", "TERM", "LC_ALL", "LC_CTYPE", "LANG", "LINERATE_TICKET", "SSH_CONNECTION"] {
         command.env_remove(name);
+    }
+    at_home(&mut command, &home());
+    command
+}
+
+/// Where the programs of these tests keep what they know: not with the user's own.
+pub fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!("home-", env!("CARGO_CRATE_NAME")))
+}
+
+/// Have a program keep what it knows below `home`.
+pub fn at_home<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
+    for (name, place) in [("XDG_STATE_HOME", "state"), ("XDG_CONFIG_HOME", "config"), ("XDG_RUNTIME_DIR", "run")] {
+        command.env(name, home.join(place));
     }
     command
 }
@@ -125,7 +141,8 @@ pub fn run_bounded(command: &mut Command) -> Done {
 /// A `linerate serve` of the test's own, ended with the test.
 pub struct Serving {
     child: Child,
-    stderr: Option<BufReader<ChildStderr>>,
+    stderr: Option<JoinHandle<String>>,
+    lines: Receiver<String>,
     address: SocketAddr,
 }
 
@@ -135,26 +152,34 @@ impl Serving {
         Serving::with(["--listen", "127.0.0.1:0"])
     }
 
-    /// The same, serving a folder.
+    /// The same, serving a folder, and giving every right to it.
     pub fn of_folder(folder: &Path) -> Serving {
-        Serving::with([OsStr::new("--listen"), OsStr::new("127.0.0.1:0"), folder.as_os_str()])
+        let words = ["--listen", "127.0.0.1:0", "--allow", "bench,read,write"].map(OsStr::new);
+        Serving::with(words.into_iter().chain([folder.as_os_str()]))
     }
 
     /// With these arguments.
     pub fn with<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Serving {
         let mut command = linerate(["serve"]);
-        let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (said, line) = channel();
+        command.args(args);
+        Serving::by(&mut command)
+    }
+
+    /// By this command.
+    pub fn by(command: &mut Command) -> Serving {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (said, lines) = channel();
         let stdout = child.stdout.take().unwrap();
         std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = said.send(line);
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = said.send(line);
+            }
         });
-        let stderr = child.stderr.take().map(BufReader::new);
-        let mut serving = Serving { child, stderr, address: SocketAddr::from(([0; 4], 0)) };
+        // Read all the time: a server that logs must not wait for us.
+        let stderr = child.stderr.take().map(collect);
+        let mut serving = Serving { child, stderr, lines, address: SocketAddr::from(([0; 4], 0)) };
         // Should it not get ready, `serving` ends it.
-        let line = line.recv_timeout(PATIENCE).expect("the server does not get ready");
+        let line = serving.lines.recv_timeout(PATIENCE).expect("the server does not get ready");
         let address = line.trim().strip_prefix("listening on ").and_then(|address| address.parse().ok());
         serving.address = address.unwrap_or_else(|| panic!("the server says {line:?}"));
         serving
@@ -162,6 +187,16 @@ impl Serving {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The ticket that it prints when it is ready. Can be asked for once.
+    pub fn ticket(&self) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("the server prints no ticket");
+            if line.starts_with("lr1") {
+                return line;
+            }
+        }
     }
 
     /// The address as an argument.
@@ -174,12 +209,17 @@ impl Serving {
     }
 
     /// End it as an administrator would; what it says about its life.
-    pub fn end(mut self) -> Done {
+    pub fn end(self) -> Done {
         signal_process(self.pid(), libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Wait until it ends by itself; what it says about its life.
+    pub fn wait(mut self) -> Done {
         let status = wait_bounded(&mut self.child);
-        let mut stderr = String::new();
-        self.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        Done { code: status.code(), stdout: String::new(), stderr }
+        let stderr = self.stderr.take().map(|thread| thread.join().unwrap()).unwrap_or_default();
+        let stdout = self.lines.iter().map(|line| line + "\n").collect();
+        Done { code: status.code(), stdout, stderr }
     }
 
     /// Take it away without a word.
@@ -240,6 +280,18 @@ pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
     assert!(becomes_true(PATIENCE, holds), "never came true: {what}");
 }
 
+/// Wait until a client's data streams reach a server: it has workers, and more sockets than its listener, the pair
+/// that signals come through, and a control connection.
+pub fn wait_until_measuring(pid: u32) {
+    let entries = |folder: &str| std::fs::read_dir(format!("/proc/{pid}/{folder}")).into_iter().flatten().flatten();
+    wait_until("data streams are connected", || {
+        let names = entries("task").filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        let sockets = entries("fd").filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let sockets = sockets.filter(|link| link.to_string_lossy().starts_with("socket:"));
+        names.filter(|name| name.starts_with("worker-")).count() > 0 && sockets.count() >= 5
+    });
+}
+
 fn becomes_true(longest: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + longest;
     loop {
@@ -272,6 +324,11 @@ pub fn status_kib(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 pub fn signal_process(pid: u32, signal: i32) {

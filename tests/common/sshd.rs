@@ -71,6 +71,10 @@ impl Sshd {
         self.port
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// A file of the test's in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -110,7 +114,7 @@ impl Sshd {
         let host_key = std::fs::read_to_string(self.path("host.pub")).unwrap();
         std::fs::write(self.path("known"), format!("[127.0.0.1]:{} {host_key}", self.port)).unwrap();
         let config = format!(
-            "{more}\nHost far\n HostName 127.0.0.1\n Port {}\n User {}\n BatchMode yes\n IdentityFile \"{}\"\n \
+            "{more}\nHost far 127.0.0.1\n HostName 127.0.0.1\n Port {}\n User {}\n BatchMode yes\n IdentityFile \"{}\"\n \
              IdentitiesOnly yes\n IdentityAgent none\n UserKnownHostsFile \"{}\"\n GlobalKnownHostsFile /dev/null\n \
              StrictHostKeyChecking yes\n",
             self.port,

@@ -1,28 +1,33 @@
 //! One session on the serving side: its control connection, its engine and its jobs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
 use super::Shared;
-use crate::bench::flows::{self, HotSources};
-use crate::bench::plan::DSCP_MAX;
+use super::admission::{Admitted, Verdict};
+use super::job::{Job, check};
+use crate::bench::flows::{self, HotSources, Protection};
 use crate::engine::control::ControlConnection;
-use crate::engine::options::{apply, congestion_of};
 use crate::engine::{Config, Engine, Event as EngineEvent};
 use crate::measure::{cpu, environment, tcp};
-use crate::mover::{FileSink, RECEIVE, SEND, Sink, Source, receive_row, send_row};
+use crate::mover::{FileSink, RECEIVE, SEND, Source};
 use crate::proto::job::{Seat, SessionId};
 use crate::proto::message::{
-    CHUNK_BYTES_MAX, Capability, Description, FAULTS_MAX, JobId, JobSpec, Message, Place, Reply, Request, STREAMS_MAX,
-    Sample, SocketOptions, Work,
+    Capability, Description, Hello, JobId, JobSpec, Message, Place, Reply, Request, STREAMS_MAX, Sample, TurnedAway,
+    Work,
 };
-use crate::proto::probe::Side;
 use crate::proto::session::Event;
 use crate::proto::wire::Token;
-use crate::sys::{affinity, limits};
-use crate::text::printable;
+use crate::store::StoreError;
+use crate::store::confined::{RelativePath, Root};
+use crate::sys::limits;
+use crate::text::printable_limit;
 
+/// Longest account of how a session ended.
+const OUTCOME_CHARS_MAX: usize = 400;
 /// Descriptors kept for everything that is not a data stream.
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// Descriptors that one stream takes at most: its socket and a pipe.
@@ -35,61 +40,224 @@ pub(super) fn streams_max() -> u32 {
     u32::try_from(streams).unwrap_or(u32::MAX).min(STREAMS_MAX)
 }
 
+const REVOKED: &str = "this ticket was revoked, or has expired: ask for a new one";
+/// A session ends within this time after its ticket was revoked.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+/// Time for a client that was turned away to read why.
+const LEAVING_MAX: Duration = Duration::from_secs(2);
+
 /// A session being served.
 pub(super) struct Served {
     id: SessionId,
     pub(super) control: ControlConnection,
+    since: Instant,
+    state: State,
+    /// What it was let in for; stays when it is turned away later.
+    admitted: Option<Admitted>,
+    /// What it may see of the served folder.
+    root: Option<Arc<Root>>,
+    /// When its ticket is looked at again.
+    look_again_at: Instant,
+    /// It said hello without a ticket, and one would help.
+    wants_ticket: bool,
     engine: Option<Engine>,
     jobs: HashMap<JobId, Job>,
     hot: HotSources,
+    received_bytes: u64,
+    sent_bytes: u64,
+    outcome: String,
 }
 
-struct Job {
-    spec: JobSpec,
-    source: Option<Source>,
-    sinks: Vec<FileSink>,
-    /// Streams on which we send, until the job starts.
-    waiting: Vec<(u32, TcpStream)>,
-    congestion: String,
-    faults: Vec<String>,
-    /// The request that wants to know when all have joined.
-    start_asked: Option<u32>,
+/// Where a session is in its life: `Greeting` → (`Held` →) `Leaving`, or `Greeting` → `Open` (→ `Leaving`).
+enum State {
+    /// Its hello is awaited.
+    Greeting,
+    /// It is not let in; it is told so at that time.
+    Held(Instant, String),
+    Open,
+    /// It was told that it must go, and has until then to read it.
+    Leaving(Instant),
 }
 
 impl Served {
     pub(super) fn new(id: SessionId, control: ControlConnection) -> Served {
-        Served { id, control, engine: None, jobs: HashMap::new(), hot: HotSources::default() }
+        Served {
+            id,
+            control,
+            since: Instant::now(),
+            state: State::Greeting,
+            admitted: None,
+            root: None,
+            look_again_at: Instant::now() + REVOKED_WITHIN,
+            wants_ticket: false,
+            engine: None,
+            jobs: HashMap::new(),
+            hot: HotSources::default(),
+            received_bytes: 0,
+            sent_bytes: 0,
+            outcome: "the server ended".to_string(),
+        }
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether it was let in, even if it has to go by now.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.admitted.is_some()
+    }
+
+    /// The socket may have become ready, or time has passed.
+    pub(super) fn handle_ready(&mut self) {
+        if !matches!(self.state, State::Leaving(_)) {
+            self.control.handle_ready();
+        }
+    }
+
+    /// When [`Served::handle_ready`] and [`Served::advance`] want to be called even if nothing arrives.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Leaving(until) => Some(*until),
+            State::Held(until, _) => Some(*until),
+            _ => {
+                let until = self.admitted.as_ref().and_then(|admitted| admitted.until);
+                let look_again = self.is_admitted().then_some(self.look_again_at);
+                self.control.poll_timeout().into_iter().chain(until).chain(look_again).min()
+            }
+        }
     }
 
     /// Handle what came from the peer and from the engine; `false` when the session is over.
-    pub(super) fn advance(&mut self, shared: &mut Shared, others: u32) -> bool {
+    pub(super) fn advance(&mut self, shared: &mut Shared) -> bool {
+        let now = Instant::now();
+        match &mut self.state {
+            State::Leaving(until) => return now < *until && !self.control.drain(),
+            State::Held(until, why) if now >= *until => {
+                let why = std::mem::take(why);
+                self.turn_away(why);
+                return true;
+            }
+            _ => {}
+        }
+        if self.admitted.as_ref().and_then(|admitted| admitted.until).is_some_and(|until| now >= until) {
+            self.turn_away("the time that this session was given is over".to_string());
+            return true;
+        }
+        if self.is_admitted() && now >= self.look_again_at {
+            self.look_again_at = now + REVOKED_WITHIN;
+            if self.is_revoked(shared) {
+                self.turn_away(REVOKED.to_string());
+                return true;
+            }
+        }
         while let Some(event) = self.control.poll_event() {
             match event {
-                Event::Message(Message::Request { id, body }) => self.handle_request(id, body, shared, others),
-                Event::Closed(_) => return false,
-                // A client has nothing else to say.
-                Event::Message(_) => return false,
-                Event::Opened => {}
+                Event::Hello(hello) => self.handle_hello(&hello, shared),
+                Event::Message(Message::Request { id, body }) => self.handle_request(id, body, shared),
+                Event::Closed(ending) => {
+                    self.outcome = printable_limit(ending.to_string().as_bytes(), OUTCOME_CHARS_MAX);
+                    return false;
+                }
+                // A session lets nothing else through to a server.
+                Event::Message(_) | Event::Welcome(_) => return false,
+            }
+            if matches!(self.state, State::Leaving(_)) {
+                return true;
             }
         }
         while let Some(event) = self.engine.as_mut().and_then(Engine::poll_event) {
-            self.handle_engine(event, shared, others);
+            self.handle_engine(event, shared);
         }
         true
     }
 
     /// The session is over. Joining the workers may take a moment: not on the control thread.
-    pub(super) fn end(self) {
+    pub(super) fn end(self, shared: &mut Shared) {
+        if let Some(admitted) = &self.admitted {
+            shared.admitted -= 1;
+            shared.strangers -= usize::from(admitted.ticket.is_none());
+        }
+        self.log();
         if let Some(engine) = self.engine {
             std::thread::spawn(move || drop(engine));
         }
     }
 
+    fn log(&self) {
+        let (rights, ticket) = match &self.admitted {
+            Some(Admitted { rights, ticket: Some(id), .. }) => (rights.to_string(), id.to_string()),
+            Some(Admitted { rights, .. }) => (rights.to_string(), "none".to_string()),
+            None => ("nothing".to_string(), "none".to_string()),
+        };
+        tracing::info!(
+            peer = %self.control.peer(),
+            rights,
+            ticket,
+            received_bytes = self.received_bytes,
+            sent_bytes = self.sent_bytes,
+            duration_s = self.since.elapsed().as_secs_f64(),
+            outcome = self.outcome,
+            "session"
+        );
+    }
+
+    fn handle_hello(&mut self, hello: &Hello, shared: &mut Shared) {
+        let now = Instant::now();
+        let from = self.control.peer().ip();
+        self.wants_ticket = hello.secret.is_none();
+        match shared.admission.judge(hello, from, shared.strangers, now) {
+            Verdict::Welcome(..) if shared.admitted >= shared.sessions_max => {
+                let most = shared.sessions_max;
+                self.wants_ticket = false;
+                self.turn_away(format!("the server takes {most} at a time and is busy: try again later"));
+                shared.summary.turned_away += 1;
+            }
+            Verdict::Welcome(admitted, welcome) => {
+                match part(shared.root.as_ref(), &admitted.folder) {
+                    Ok(root) => self.root = root,
+                    Err(error) => {
+                        shared.summary.turned_away += 1;
+                        return self.turn_away(format!("the folder of this ticket: {error}"));
+                    }
+                }
+                shared.admitted += 1;
+                shared.strangers += usize::from(admitted.ticket.is_none());
+                shared.summary.sessions += 1;
+                self.admitted = Some(admitted);
+                self.state = State::Open;
+                self.control.welcome(welcome);
+            }
+            Verdict::TurnAway(why, hold) => {
+                shared.summary.turned_away += 1;
+                self.state = State::Held(now + hold, why);
+            }
+        }
+    }
+
+    /// Tell the client that it must go, and leave it time to read that.
+    fn turn_away(&mut self, why: String) {
+        self.outcome = format!("turned away: {why}");
+        let wants_ticket = self.wants_ticket;
+        self.control.turn_away(TurnedAway { why, wants_ticket });
+        self.state = State::Leaving(Instant::now() + LEAVING_MAX);
+        self.jobs.clear();
+        if let Some(engine) = self.engine.take() {
+            std::thread::spawn(move || drop(engine));
+        }
+    }
+
+    /// Whether the ticket was revoked, or has expired, since the session began.
+    fn is_revoked(&self, shared: &mut Shared) -> bool {
+        let ticket = self.admitted.as_ref().and_then(|admitted| admitted.ticket.as_ref());
+        ticket.is_some_and(|ticket| !shared.admission.is_still_valid(ticket))
+    }
+
     /// A data stream took its seat.
-    pub(super) fn handle_join(&mut self, seat: Seat, sock: TcpStream, shared: &Shared) {
+    pub(super) fn handle_join(&mut self, seat: Seat, sock: TcpStream, tls: Protection, shared: &Shared) {
         if let Some(job) = self.jobs.get_mut(&seat.job)
             && let Some(engine) = &self.engine
-            && let Err(why) = job.seat(seat, sock, engine)
+            && let Err(why) = job.seat(seat, sock, tls, engine)
         {
             job.add_fault(why);
         }
@@ -107,7 +275,11 @@ impl Served {
         }
     }
 
-    fn handle_request(&mut self, id: u32, body: Request, shared: &mut Shared, others: u32) {
+    fn handle_request(&mut self, id: u32, body: Request, shared: &mut Shared) {
+        if matches!(body, Request::Prepare(_)) && self.is_revoked(shared) {
+            return self.turn_away(REVOKED.to_string());
+        }
+        let others = shared.admitted.saturating_sub(1) as u32;
         let answer = match body {
             Request::Describe => Ok(Some(Reply::Described(Box::new(self.describe(shared, others))))),
             Request::Prepare(spec) => self.prepare(*spec, shared).map(Some),
@@ -148,28 +320,27 @@ impl Served {
             environment: environment::capture(self.control.local().ok().map(|local| local.ip())),
             send_methods: SEND.iter().map(|row| capability(row.name, row.probe)).collect(),
             receive_methods: RECEIVE.iter().map(|row| capability(row.name, row.probe)).collect(),
+            kernel_tls: crate::sys::ktls::probe().err(),
             streams_max: shared.streams_max,
-            serves_folder: shared.root.is_some(),
+            serves_folder: self.root.is_some(),
             other_sessions: others,
         }
     }
 
     fn prepare(&mut self, spec: JobSpec, shared: &mut Shared) -> Result<Reply, String> {
-        let streams = check(&spec, shared)?;
-        let (source, sinks) = self.places(&spec, shared)?;
+        let streams = check(&spec, shared.streams_max)?;
+        let (source, sinks) = self.places(&spec)?;
         self.shape_engine(&spec, streams, shared)?;
         let tokens = draw_tokens(streams)?;
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let job = shared.jobs.handle_prepare(self.id, &tokens, now).map_err(|error| error.to_string())?;
-        let waiting = Vec::new();
-        let (congestion, faults) = (String::new(), Vec::new());
-        self.jobs.insert(job, Job { spec, source, sinks, waiting, congestion, faults, start_asked: None });
+        self.jobs.insert(job, Job::new(spec, source, sinks));
         shared.summary.jobs += 1;
         Ok(Reply::Prepared { job, tokens })
     }
 
     /// Open what the job's streams read from and write to here.
-    fn places(&mut self, spec: &JobSpec, shared: &Shared) -> Result<(Option<Source>, Vec<FileSink>), String> {
+    fn places(&mut self, spec: &JobSpec) -> Result<(Option<Source>, Vec<FileSink>), String> {
         let no_folder = "this server serves no folder: start it as `linerate serve FOLDER` to name files in it";
         let transfer = match &spec.work {
             Work::Transfer(transfer) => transfer,
@@ -183,13 +354,13 @@ impl Served {
             _ if down == 0 => None,
             Place::Nothing => Some(self.hot.source(transfer.chunk).map_err(|error| error.to_string())?),
             Place::File(path) => {
-                let root = shared.root.as_ref().ok_or(no_folder)?;
+                let root = self.root.as_ref().ok_or(no_folder)?;
                 Some(root.source(path, transfer.chunk).map_err(|error| error.to_string())?)
             }
         };
         let sinks = match &transfer.sink {
             Place::File(path) if up > 0 => {
-                let root = shared.root.as_ref().ok_or(no_folder)?;
+                let root = self.root.as_ref().ok_or(no_folder)?;
                 root.sinks(path, up).map_err(|error| error.to_string())?
             }
             _ => Vec::new(),
@@ -213,7 +384,7 @@ impl Served {
         if let Some(engine) = &self.engine
             && self.jobs.is_empty()
         {
-            engine.shape(flows::buffer_bytes(&spec.work));
+            engine.shape(flows::buffer_bytes(&spec.work, spec.tls));
         }
         Ok(())
     }
@@ -228,8 +399,8 @@ impl Served {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         let is_complete = shared.jobs.is_complete(self.id, number) == Some(true);
         let Some(id) = job.start_asked.take_if(|_| is_complete) else { return };
-        for (stream, sock) in std::mem::take(&mut job.waiting) {
-            match (job.sender(&sock), &self.engine) {
+        for (stream, sock, tls) in std::mem::take(&mut job.waiting) {
+            match (job.sender(&sock, tls), &self.engine) {
                 (Ok(flow), Some(engine)) => engine.add(u64::from(number), stream, sock, flow),
                 (Err(why), _) => job.add_fault(why),
                 (_, None) => {}
@@ -238,7 +409,7 @@ impl Served {
         self.reply(id, Reply::Started);
     }
 
-    fn handle_engine(&mut self, event: EngineEvent, shared: &mut Shared, others: u32) {
+    fn handle_engine(&mut self, event: EngineEvent, shared: &mut Shared) {
         match event {
             EngineEvent::Ended { group, fault: Some(fault), .. } => {
                 if let Some(job) = self.jobs.get_mut(&(group as JobId)) {
@@ -249,11 +420,18 @@ impl Served {
             EngineEvent::Sampled { tag, workers, .. } => {
                 let (id, job) = untag(tag);
                 let faults = self.jobs.get(&job).map(|job| job.faults.clone()).unwrap_or_default();
-                let sample = Sample { workers, cpu: cpu::now(), faults, other_sessions: others };
+                let sample = Sample {
+                    workers,
+                    cpu: cpu::now(),
+                    faults,
+                    other_sessions: shared.admitted.saturating_sub(1) as u32,
+                };
                 self.reply(id, Reply::Sampled(Box::new(sample)));
             }
             EngineEvent::Stopped { tag, infos, moved } => {
                 for sample in moved {
+                    self.received_bytes += sample.received.bytes;
+                    self.sent_bytes += sample.sent.bytes;
                     shared.summary.received_bytes += sample.received.bytes;
                     shared.summary.sent_bytes += sample.sent.bytes;
                 }
@@ -267,102 +445,12 @@ impl Served {
     }
 }
 
-impl Job {
-    /// Put a stream to work: at once where we receive or answer, with the start where we send.
-    fn seat(&mut self, seat: Seat, sock: TcpStream, engine: &Engine) -> Result<(), String> {
-        let local = sock.local_addr().map_err(|error| error.to_string())?;
-        let domain = socket2::Domain::for_address(local);
-        apply(&sock, domain, &self.options(seat.stream)).map_err(|error| error.to_string())?;
-        if let (Work::Exchange { .. }, Some(name)) = (&self.spec.work, &self.spec.options.congestion) {
-            // Long answers are better paced as the requests are; an end that may not is still an honest peer.
-            let _ = socket2::SockRef::from(&sock).set_tcp_congestion(name.as_bytes());
-        }
-        self.congestion = congestion_of(&sock);
-        let flow = match &self.spec.work {
-            Work::Exchange { request, reply } => {
-                let source = self.source.as_ref().ok_or("nothing to answer with")?;
-                flows::exchanging(*request, *reply, Side::Answering, source)?
-            }
-            Work::Transfer(transfer) => {
-                let (up, _) = transfer.direction.split(self.spec.streams);
-                if seat.stream >= up {
-                    self.waiting.push((seat.stream, sock));
-                    return Ok(());
-                }
-                let sink = self.sinks.get(seat.stream as usize).cloned().map_or(Sink::Discard, Sink::File);
-                flows::receiving(transfer, sink)?
-            }
-        };
-        engine.add(u64::from(seat.job), seat.stream, sock, flow);
-        Ok(())
+/// The part of the served folder that a ticket is for.
+fn part(root: Option<&Arc<Root>>, folder: &[u8]) -> Result<Option<Arc<Root>>, StoreError> {
+    match root {
+        Some(root) if !folder.is_empty() => Ok(Some(Arc::new(root.part(&RelativePath::parse_typed(folder)?)?))),
+        root => Ok(root.cloned()),
     }
-
-    /// Options of our end of a stream. Congestion control is the bulk sender's: an end that receives, or sends short
-    /// answers, may lack it.
-    fn options(&self, stream: u32) -> SocketOptions {
-        let sends = matches!(&self.spec.work, Work::Transfer(transfer)
-            if stream >= transfer.direction.split(self.spec.streams).0);
-        let congestion = self.spec.options.congestion.clone().filter(|_| sends);
-        SocketOptions { congestion, ..self.spec.options.clone() }
-    }
-
-    fn sender(&self, sock: &TcpStream) -> Result<Box<dyn crate::engine::flow::Flow>, String> {
-        match (&self.spec.work, &self.source) {
-            (Work::Transfer(transfer), Some(source)) => {
-                flows::sending(transfer, self.spec.options.nodelay, source, sock)
-            }
-            _ => Err("nothing to send".to_string()),
-        }
-    }
-
-    fn add_fault(&mut self, fault: String) {
-        if self.faults.len() < FAULTS_MAX {
-            self.faults.push(fault);
-        }
-    }
-}
-
-/// Refuse what cannot be done; otherwise how many streams the job has, over both directions.
-fn check(spec: &JobSpec, shared: &Shared) -> Result<u32, String> {
-    let mut streams = spec.streams;
-    let mut bytes = vec![];
-    match &spec.work {
-        Work::Exchange { request, reply } => bytes.extend([*request, *reply]),
-        Work::Transfer(transfer) => {
-            let (up, down) = transfer.direction.split(spec.streams);
-            streams = up.checked_add(down).ok_or("too many streams")?;
-            bytes.push(transfer.chunk);
-            let send = send_row(&transfer.send).ok_or("no such send method on this server")?;
-            let receive = receive_row(&transfer.receive).ok_or("no such receive method on this server")?;
-            if down > 0 {
-                (send.probe)()?;
-            }
-            if up > 0 {
-                (receive.probe)()?;
-                if !receive.keeps && transfer.sink != Place::Nothing {
-                    return Err(format!("receive method {} cannot keep bytes in a sink file", receive.name));
-                }
-            }
-        }
-    }
-    if bytes.iter().any(|bytes| *bytes == 0 || *bytes > CHUNK_BYTES_MAX) {
-        return Err(format!("sizes go from 1 to {CHUNK_BYTES_MAX} bytes"));
-    }
-    if streams == 0 || streams > shared.streams_max {
-        let most = shared.streams_max;
-        return Err(format!("{streams} streams: this server takes 1 to {most} (its limit on open files)"));
-    }
-    let allowed = affinity::allowed_cpus();
-    if let Some(cpu) = spec.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-        return Err(format!("the server has no CPU {cpu} to pin to; it may use {allowed:?}"));
-    }
-    if spec.options.dscp.is_some_and(|dscp| dscp > DSCP_MAX) {
-        return Err(format!("a DiffServ code point is at most {DSCP_MAX}"));
-    }
-    if let Some(name) = spec.options.congestion.as_ref().filter(|name| name.len() > 16) {
-        return Err(format!("{}: no congestion control has so long a name", printable(name.as_bytes())));
-    }
-    Ok(streams)
 }
 
 fn draw_tokens(streams: u32) -> Result<Vec<Token>, String> {

@@ -10,19 +10,21 @@ const LINERATE: &str = "linerate";
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Remote start")]
 pub struct SshArgs {
-    /// The ssh command, with options of your own, such as "ssh -p 2222 -i KEY".
+    /// The ssh command, with options of your own, such as "ssh -p 2222 -i KEY"; the others here ask for ssh even
+    /// where a server runs already.
     #[arg(long, value_name = "COMMAND", default_value = SSH)]
     pub ssh: String,
-    /// The program there, looked for in PATH, ~/.local/bin and ~/.cargo/bin.
+    /// The program there: a path, ~/ for one in the home folder there, or a name to look for in PATH, ~/.local/bin
+    /// and ~/.cargo/bin.
     #[arg(long, value_name = "PATH", default_value = LINERATE, value_parser = word)]
     pub remote_linerate: String,
-    /// Ports on which the far end may listen: PORT or LOW-HIGH [default: any free one].
-    #[arg(long, value_name = "RANGE")]
+    /// Ports on which the far end may listen, where a firewall leaves only some open [default: any free one].
+    #[arg(long, value_name = "PORT|LOW-HIGH")]
     pub remote_port: Option<PortRange>,
     /// Connect to this address of the far end instead of the one that ssh has reached.
-    #[arg(long, value_name = "ADDR", value_parser = word, conflicts_with = "through_ssh")]
+    #[arg(long, value_name = "HOST", value_parser = word, conflicts_with = "through_ssh")]
     pub remote_address: Option<String>,
-    /// Carry everything through the ssh connection: slow, but it passes where only ssh does.
+    /// Carry everything through the ssh connection: it passes where only ssh does, and what it costs is measured, too.
     #[arg(long)]
     pub through_ssh: bool,
     /// First copy this linerate to ~/.local/bin on the far end, unless it is there already.
@@ -53,6 +55,18 @@ impl SshArgs {
     /// The program there, for `sh`.
     pub(super) fn program(&self) -> Vec<u8> {
         quote::program(self.remote_linerate.as_ref())
+    }
+
+    /// The first option given that means something only where a far end is started; `--ssh` may be a habit.
+    pub(in crate::cli) fn of_a_start(&self) -> Option<&'static str> {
+        let given = [
+            ("--through-ssh", self.through_ssh),
+            ("--install", self.install),
+            ("--remote-port", self.remote_port.is_some()),
+            ("--remote-address", self.remote_address.is_some()),
+            ("--remote-linerate", !self.is_default_program()),
+        ];
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
     }
 
     /// Whether the program was left to us.
@@ -111,7 +125,10 @@ impl std::str::FromStr for PortRange {
 
 impl std::fmt::Display for PortRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.low, self.high)
+        match self.low == self.high {
+            true => write!(f, "{}", self.low),
+            false => write!(f, "{}-{}", self.low, self.high),
+        }
     }
 }
 

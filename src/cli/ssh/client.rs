@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Time for ssh to end once its standard input has: the far end ends by itself meanwhile.
 const END_MAX: Duration = Duration::from_secs(2);
+/// Time for one that fails to end, once what it carried was lost.
+const OWN_END_MAX: Duration = Duration::from_millis(500);
 /// Time for it to end once it was asked to: it may have a terminal to put right.
 const TERMINATE_MAX: Duration = Duration::from_millis(500);
 /// Time for the last words of an ssh that has ended: another process may still hold the pipe.
@@ -154,6 +156,11 @@ impl Client {
     /// What is said on standard error.
     pub(super) fn words(&self) -> &Words {
         &self.words
+    }
+
+    /// Whether it has ended, or is about to, without being asked. Its connections are closed a moment before that.
+    pub(super) fn ends_by_itself(&mut self) -> bool {
+        self.ends_within(OWN_END_MAX)
     }
 
     /// End it, unless it has ended by itself, and say how that went.

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::Target;
 use super::words::Ending;
+use super::{PortRange, Target};
 
 /// ssh's own exit code; all others are the far end's.
 const CODE_OF_SSH: i32 = 255;
@@ -102,6 +102,14 @@ pub enum SshError {
         /// What it said.
         words: String,
     },
+    /// The far end's linerate says itself what is wrong, and what to do.
+    #[error("{target}: the linerate there: {words}")]
+    Complained {
+        /// Where.
+        target: Target,
+        /// What it said.
+        words: String,
+    },
     /// It has started, or not: nothing says.
     #[error("{target}: no linerate got ready within {seconds} s: {words}: see how long `ssh {target}` takes to log in")]
     Late {
@@ -123,14 +131,12 @@ pub enum SshError {
         kib: usize,
     },
     /// This machine and that one keep using the ports that were chosen.
-    #[error(
-        "{target}: no free port for --through-ssh in {attempts} attempts: {words}: choose others with --remote-port LOW-HIGH"
-    )]
+    #[error("{target}: no free port {tried}: {words}: choose others with --remote-port LOW-HIGH")]
     Ports {
         /// Where.
         target: Target,
-        /// How often ports were chosen.
-        attempts: u32,
+        /// Which were.
+        tried: String,
         /// What was said at last.
         words: String,
     },
@@ -166,6 +172,11 @@ pub enum SshError {
 }
 
 impl SshError {
+    /// None of that range is free.
+    pub(super) fn of_range(target: &Target, range: PortRange, words: String) -> SshError {
+        SshError::Ports { target: target.clone(), tried: format!("there in --remote-port {range}"), words }
+    }
+
     pub(super) fn empty_command(command: &str) -> SshError {
         SshError::Command { command: command.to_string(), why: "names no program" }
     }
@@ -175,6 +186,7 @@ impl Ending {
     /// Why it ended before it got ready.
     pub(super) fn into_error(self, target: &Target) -> SshError {
         let (target, words) = (target.clone(), self.words());
+        let complaint = self.lines.iter().rev().find_map(|line| line.strip_prefix("linerate: "));
         match self.code {
             // ssh always says why it fails, unless its config forbids it.
             Some(CODE_OF_SSH) if self.lines.is_empty() => {
@@ -183,7 +195,10 @@ impl Ending {
             Some(CODE_OF_SSH) => self.of_ssh(target),
             Some(CODE_MISSING) => SshError::Missing { target, words },
             Some(CODE_NOT_EXECUTABLE) => SshError::NotExecutable { target, words },
-            Some(CODE_USAGE) => SshError::OtherRelease { target, words },
+            Some(CODE_USAGE) if complaint.is_none() => SshError::OtherRelease { target, words },
+            Some(1..) if let Some(complaint) = complaint => {
+                SshError::Complained { target, words: complaint.to_string() }
+            }
             code => SshError::Failed { target, end: how(code), words },
         }
     }
@@ -200,8 +215,12 @@ impl Ending {
         }
         let denied = line_with("Permission denied").or_else(|| line_with("Too many authentication failures"));
         match denied {
-            Some(words) => SshError::Denied { target, words },
-            None => SshError::Unreachable { target, words: self.words() },
+            Some(words) => SshError::Denied { target, words: words.trim_end_matches('.').to_string() },
+            None => {
+                let words = self.words();
+                let words = words.strip_prefix("ssh: ").unwrap_or(&words).to_string();
+                SshError::Unreachable { target, words }
+            }
         }
     }
 
@@ -212,6 +231,17 @@ impl Ending {
             Some(CODE_OF_SSH) => has("Address already in use") && has("cannot listen to port"),
             _ => has("cannot listen: Address already in use"),
         }
+    }
+
+    /// Whether ssh failed, or a signal ended it, rather than what it had started.
+    pub(super) fn is_failure_of_ssh(&self) -> bool {
+        matches!(self.code, None | Some(CODE_OF_SSH))
+    }
+
+    /// What was said of a port that is taken, without what to do in that case: here that is something else.
+    pub(super) fn taken_words(&self) -> String {
+        let words = self.words();
+        words.split_once(": choose another").map_or(words.as_str(), |(fact, _)| fact).to_string()
     }
 
     /// The last of what was said, in one line.
@@ -263,6 +293,8 @@ mod tests {
             (Some(127), "sh: 1: exec: linerate: not found", "not found: put it there with --install, or `scp"),
             (Some(126), "sh: exec: Permission denied", "make it executable"),
             (Some(2), "error: unexpected argument '--ticket-on-stdout' found\na\nb", "same release"),
+            (Some(1), "motd\nlinerate: /x: no such folder", "me@nas: the linerate there: /x: no such folder"),
+            (Some(255), "ssh: Could not resolve hostname nas", "me@nas: ssh: Could not resolve hostname nas: see"),
             (Some(1), "a\nb\nc\nd", "failed (exit status 1): b; c; d: log"),
             (Some(0), "", "ended before it got ready"),
             (None, "", "ended by a signal"),
@@ -283,6 +315,7 @@ mod tests {
         for (code, words, expected) in table {
             let ending = Ending { code, lines: words.lines().map(str::to_string).collect() };
             assert_eq!(ending.is_port_taken(), expected, "{words}");
+            assert!(!ending.taken_words().contains("choose") && ending.taken_words().starts_with(&words[..1]));
         }
     }
 }

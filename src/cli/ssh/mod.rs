@@ -90,25 +90,44 @@ impl Remote {
         self.client.words().last()
     }
 
+    /// Where the link to it was lost: end it; how ssh failed, if it did so by itself.
+    pub fn end_of_lost(mut self) -> Option<String> {
+        let has_ended = self.client.ends_by_itself();
+        let ending = self.client.finish();
+        (has_ended && ending.is_failure_of_ssh()).then(|| format!("its ssh has ended: {}", ending.words()))
+    }
+
+    /// End it, and hear what ssh and the far end had to say until then, in one line; empty if nothing.
+    pub fn last_words(self) -> String {
+        let ending = self.client.finish();
+        if ending.lines.is_empty() { String::new() } else { ending.words() }
+    }
+
     /// Start `program`, which is quoted already, over a way of its own.
     fn launch(args: &SshArgs, target: &Target, program: &[u8], serve_args: &[OsString]) -> Result<Remote, SshError> {
         let interrupts = hold_interrupts()?;
+        let number =
+            getrandom::u32().map_err(|error| SshError::System { what: "random numbers", error: error.into() })?;
         let mut words = String::new();
-        for _ in 0..PORT_ATTEMPTS {
-            let way = Way::choose(args)?;
+        for attempt in 0..PORT_ATTEMPTS {
+            // The next one each time, so that a small range is tried as a whole.
+            let way = Way::choose(args, number.wrapping_add(attempt))?;
             let script = script(program, &way.serve, serve_args);
             let mut client = Client::start(args, &way.options, target, &script)?;
             let Some(ticket) = wait_for_ticket(&mut client, target, Instant::now() + START_MAX, &interrupts)? else {
                 let ending = client.finish();
-                if way.connect_to.is_some() && ending.is_port_taken() {
-                    words = ending.words();
-                    continue;
+                match (ending.is_port_taken(), args.remote_port) {
+                    (true, _) if way.connect_to.is_some() => words = ending.taken_words(),
+                    // The far end has tried them all.
+                    (true, Some(range)) => return Err(SshError::of_range(target, range, ending.taken_words())),
+                    _ => return Err(ending.into_error(target)),
                 }
-                return Err(ending.into_error(target));
+                continue;
             };
             return Ok(Remote { client, ticket, connect_to: way.connect_to });
         }
-        Err(SshError::Ports { target: target.clone(), attempts: PORT_ATTEMPTS, words })
+        let tried = format!("for --through-ssh in {PORT_ATTEMPTS} attempts");
+        Err(SshError::Ports { target: target.clone(), tried, words })
     }
 }
 
@@ -129,7 +148,8 @@ struct Way {
 }
 
 impl Way {
-    fn choose(args: &SshArgs) -> Result<Way, SshError> {
+    /// With the port of that number, where one port is to be chosen.
+    fn choose(args: &SshArgs, number: u32) -> Result<Way, SshError> {
         let serve = |words: [&str; 2]| words.map(str::to_string).to_vec();
         if !args.through_ssh {
             // Forwardings that a config has for people could fail, and are of no use here.
@@ -138,8 +158,6 @@ impl Way {
             return Ok(Way { options, serve: range.unwrap_or_default(), connect_to: None });
         }
         let local = free_port().map_err(|error| SshError::System { what: "no free port on 127.0.0.1", error })?;
-        let number =
-            getrandom::u32().map_err(|error| SshError::System { what: "random numbers", error: error.into() })?;
         let remote = args.remote_port.unwrap_or(PRIVATE_PORTS).pick(number);
         let options = [
             "-o",
@@ -301,11 +319,11 @@ mod tests {
     #[test]
     fn the_way_is_in_the_options_of_both_ends() {
         let direct = SshArgs { remote_port: Some("7000-7009".parse().unwrap()), ..SshArgs::default() };
-        let way = Way::choose(&direct).unwrap();
+        let way = Way::choose(&direct, 3).unwrap();
         assert_eq!((way.serve, way.connect_to), (vec!["--port-range".to_string(), "7000-7009".to_string()], None));
 
         let through = SshArgs { remote_port: Some("7000".parse().unwrap()), through_ssh: true, ..SshArgs::default() };
-        let way = Way::choose(&through).unwrap();
+        let way = Way::choose(&through, 3).unwrap();
         let near = way.connect_to.unwrap();
         assert!(near.ip().is_loopback());
         assert_eq!(way.options.last().unwrap(), &format!("{near}:127.0.0.1:7000"));

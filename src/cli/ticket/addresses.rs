@@ -7,7 +7,7 @@ use nix::net::if_::InterfaceFlags;
 use crate::proto::ticket::{ADDRESSES_MAX, Address};
 
 /// The addresses of all interfaces that are up, IPv4 first; else the host's name; as many as a ticket holds.
-pub(super) fn of_this_machine(port: u16) -> anyhow::Result<Vec<Address>> {
+pub(in crate::cli) fn of_this_machine(port: u16) -> anyhow::Result<Vec<Address>> {
     let mut ips: Vec<IpAddr> = Vec::new();
     let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| {
         anyhow::anyhow!("this machine's addresses cannot be found ({error}): name one with --address")

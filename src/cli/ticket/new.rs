@@ -21,6 +21,8 @@ use crate::trust::{TrustError, ticket_file};
 const DRAWS_MAX: u32 = 8;
 
 /// Make a ticket and print it. Whoever has it is let in, so give it away as you would a password.
+///
+/// Servers of this user take it at once and until it is revoked, also those that run already.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  linerate ticket new --expires 7d --label alice\n  \
                   linerate ticket new --allow read,write --folder inbox --uses 1 --ticket-file inbox.ticket\n  \
@@ -29,16 +31,16 @@ pub(super) struct Args {
     /// What its holder may do: any of bench, read, write.
     #[arg(long, value_name = "RIGHTS", default_value = "bench")]
     allow: Rights,
-    /// Let its holder only into this part of the served folder, a path from there.
+    /// Let its holder only into this folder, a path from the folder that is served.
     #[arg(long, value_name = "PATH", value_parser = folder_parser())]
     folder: Option<PathBuf>,
-    /// When it ends: 12h, 7d, or a date such as 2027-01-31T12:00:00Z [default: when it is revoked].
+    /// When it ends: after 12h or 7d, or on a date such as 2027-01-31T12:00:00Z [default: when it is revoked].
     #[arg(long, value_name = "TIME")]
     expires: Option<time::Expiry>,
     /// How many sessions it lets in [default: any number].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     uses: Option<u32>,
-    /// A note for `linerate ticket list`.
+    /// A note that `linerate ticket list` shows.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = label)]
     label: String,
     /// Where its holder finds this machine; may be given several times [default: all its addresses, port 5290].
@@ -99,7 +101,7 @@ fn give_out(ticket: &mut Ticket, label: &str, file: Option<&Path>, places: &Plac
     Ok(id)
 }
 
-fn grant(ticket: &Ticket, label: &str) -> Grant {
+pub(in crate::cli) fn grant(ticket: &Ticket, label: &str) -> Grant {
     let digest = ticket.secret.digest();
     Grant {
         id: TicketId::of(&digest),
@@ -113,7 +115,7 @@ fn grant(ticket: &Ticket, label: &str) -> Grant {
     }
 }
 
-fn draw() -> Result<Secret, TrustError> {
+pub(in crate::cli) fn draw() -> Result<Secret, TrustError> {
     let mut secret = Secret([0; SECRET_BYTES]);
     getrandom::fill(&mut secret.0).map_err(|_| TrustError::Make("ticket"))?;
     Ok(secret)
@@ -121,7 +123,7 @@ fn draw() -> Result<Secret, TrustError> {
 
 fn address(text: &str) -> Result<Address, String> {
     let host: Host = text.parse()?;
-    Address::new(&host.name, host.port.unwrap_or(PORT_DEFAULT)).map_err(|error| error.to_string())
+    host.at(PORT_DEFAULT).map_err(|error| error.to_string())
 }
 
 fn label(text: &str) -> Result<String, String> {

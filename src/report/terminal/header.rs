@@ -8,7 +8,7 @@ use crate::proto::facts::Nic;
 /// CPUs named one by one; the others are counted.
 const CPUS_NAMED_MAX: usize = 8;
 
-/// At most seven lines.
+/// At most eight lines.
 pub(super) fn lines(doc: &Document, style: &Style) -> Vec<String> {
     let settings = &doc.settings;
     let mut lines = vec![title(settings, style)];
@@ -17,7 +17,11 @@ pub(super) fn lines(doc: &Document, style: &Style) -> Vec<String> {
     }
     lines.push(end("client", &doc.environment.client));
     lines.push(end("server", &doc.environment.server));
-    lines.push(data(settings));
+    let has_tls = doc.cells.iter().any(|cell| cell.tls) || doc.latency.iter().any(|row| row.tls);
+    lines.push(data(settings, has_tls));
+    if settings.through_ssh {
+        lines.push(warning("way     through an ssh connection: slower than the network", style));
+    }
     lines.extend(options(settings));
     lines.push(program(doc));
     lines
@@ -71,7 +75,7 @@ fn nic(nic: &Nic) -> String {
     text
 }
 
-fn data(settings: &Settings) -> String {
+fn data(settings: &Settings, has_tls: bool) -> String {
     let mut parts = Vec::new();
     if !settings.congestion.is_empty() {
         let reason = settings.congestion_reason.as_deref();
@@ -83,6 +87,9 @@ fn data(settings: &Settings) -> String {
     }
     if !settings.sink.is_empty() {
         parts.push(format!("to {}", escape(&settings.sink)));
+    }
+    if has_tls && !settings.cipher.is_empty() {
+        parts.push(format!("TLS by {}", escape(&settings.cipher)));
     }
     if settings.workers > 0 {
         let plural = if settings.workers == 1 { "" } else { "s" };

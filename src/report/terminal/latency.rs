@@ -14,10 +14,17 @@ pub(super) fn lines(rows: &[Latency], style: &Style) -> Vec<String> {
     if rows.is_empty() {
         return Vec::new();
     }
+    let has_tls = rows.iter().any(|row| row.tls);
     let head = ["request", "p50", "p90", "p99", "p99.9", "max", "count", "mode"];
     let mut lines = vec![bold(&title(rows), style)];
-    let cells = rows.iter().take(ROWS_MAX).map(row).collect();
-    lines.extend(table(head.map(str::to_owned).to_vec(), cells));
+    let mut head = head.map(str::to_owned).to_vec();
+    head.extend(has_tls.then(|| "TLS".to_owned()));
+    let cells = rows.iter().take(ROWS_MAX).map(|latency| {
+        let mut cells = row(latency);
+        cells.extend(has_tls.then(|| if latency.tls { "on" } else { "off" }.to_owned()));
+        cells
+    });
+    lines.extend(table(head, cells.collect()));
     if rows.len() > ROWS_MAX {
         lines.push(format!("{} more rows are in the file but not shown", rows.len() - ROWS_MAX));
     }

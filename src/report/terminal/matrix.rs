@@ -35,7 +35,8 @@ fn throughput(grid: &Grid, marks: &Marks, style: &Style) -> Vec<String> {
         "" => String::new(),
         receive => format!(", taken by {}", escape(receive)),
     };
-    let title = format!("Gbit/s · {} · {}{receive}", escape(grid.direction), streams(grid.streams));
+    let tls = if grid.tls { " · in TLS" } else { "" };
+    let title = format!("Gbit/s · {} · {}{receive}{tls}", escape(grid.direction), streams(grid.streams));
     let figure = |index: usize, cell: &Cell| match median(cell) {
         Some(median) => format!("{}{:<2}", gbit(median), marks.of_cell(index)),
         None => "–  ".into(),
@@ -54,7 +55,8 @@ fn cpu(grid: &Grid, style: &Style) -> Vec<String> {
         return Vec::new();
     }
     let figure = |_: usize, cell: &Cell| cost_of_both_ends(cell).map_or("–  ".into(), |both| cost(both) + "  ");
-    let mut lines = vec![bold("CPU s/GiB of both ends", style)];
+    let tls = if grid.tls { " · in TLS" } else { "" };
+    let mut lines = vec![bold(&format!("CPU s/GiB of both ends{tls}"), style)];
     lines.extend(blocks(grid, style, figure));
     lines
 }

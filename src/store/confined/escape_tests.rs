@@ -253,3 +253,24 @@ fn bad_paths_are_refused_by_the_functions_that_take_bytes() {
     }
     it.assert_outside_untouched();
 }
+
+#[test]
+fn a_part_of_the_root_confines_as_the_root_does() {
+    let it = Fixture::new();
+    for root in it.roots() {
+        root.create_dir_all(&path("part/deep")).unwrap();
+        std::fs::write(it.inside("part/own"), b"own").unwrap();
+        it.symlink("../inside", "part/up");
+        it.symlink("part", "linked");
+        let part = root.part(&path("part")).unwrap();
+        assert_eq!(read(&part, "own").unwrap(), b"own");
+        assert!(read(&part, "up").is_err(), "a link out of the part, inside the root");
+        assert!(part.source(b"../inside", 1).is_err() && part.sinks(b"../new", 1).is_err());
+        assert!(root.part(&path("linked")).is_err(), "no part through a link");
+        assert!(root.part(&path("inside")).is_err() && root.part(&path("missing")).is_err());
+        assert_eq!(read(&root.part(&RelativePath::root()).unwrap(), "inside").unwrap(), CONTENT);
+        std::fs::remove_dir_all(it.inside("part")).unwrap();
+        std::fs::remove_file(it.inside("linked")).unwrap();
+    }
+    it.assert_outside_untouched();
+}

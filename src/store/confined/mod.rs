@@ -92,6 +92,19 @@ impl Root {
         Ok(Root::new(folder, resolver, HANDLE_LIFE))
     }
 
+    /// A folder in it as a root of its own, out of which no path leads either. No link is followed on the way.
+    pub fn part(&self, path: &RelativePath) -> Result<Root, StoreError> {
+        let folder = match path.is_root() {
+            true => self
+                .folder
+                .try_clone()
+                .map_err(|error| Refusal::System(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))),
+            false => self.resolver.folder(self.folder.as_fd(), path.as_bytes(), Links::Refused).map_err(Refusal::from),
+        };
+        let folder = folder.map_err(|refusal| refusal.about(path, "cannot be served as a folder"))?;
+        Ok(Root::new(folder, self.resolver, HANDLE_LIFE))
+    }
+
     fn new(folder: OwnedFd, resolver: Resolver, life: Duration) -> Root {
         Root { folder: Arc::new(folder), resolver, handles: DirCache::new(life), resolutions: AtomicU64::new(0) }
     }
