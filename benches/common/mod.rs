@@ -1,7 +1,10 @@
 //! What the side-by-side benches share: pairs and their ratios, child processes that never outlive us, runs of the
-//! program itself, result files.
+//! program itself, files to be sent, result files.
+
+#![allow(dead_code, reason = "each bench uses its own part of it")]
 
 pub mod child;
+pub mod corpus;
 pub mod interrupt;
 pub mod mode;
 pub mod own;

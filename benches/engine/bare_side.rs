@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::common::child::Guard;
-use crate::corpus::Corpus;
+use crate::common::corpus::Corpus;
 use crate::options::Options;
 use crate::{bare_receive, bare_send};
 

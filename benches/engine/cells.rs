@@ -3,9 +3,9 @@
 use linerate::units::Bytes;
 use serde::Serialize;
 
+use crate::common::corpus::Corpus;
 use crate::common::interrupt;
 use crate::common::pairs::Ratio;
-use crate::corpus::Corpus;
 use crate::options::Options;
 use crate::{bare_side, engine_side};
 

@@ -1,14 +1,11 @@
 //! One run of the program: one cell, one round.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::common::child::Guard;
+use crate::common::corpus::Corpus;
 use crate::common::own;
-use crate::corpus::Corpus;
 use crate::options::Options;
 
 /// A run may take so much longer than it measures.
@@ -34,18 +31,8 @@ pub fn arguments(options: &Options, corpus: &Corpus, method: &str, size: u64) ->
 
 /// Bytes per second that its receiver took, by the median that it reports itself.
 pub fn run(options: &Options, corpus: &Corpus, method: &str, size: u64) -> anyhow::Result<f64> {
-    let mut command = Command::new(own::PROGRAM);
-    command.args(arguments(options, corpus, method, size)).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = Guard::spawn(&mut command)?;
-    let mut output = child.stdout.take().context("no output")?;
-    // Its output fits no pipe for certain, so it is read while the program runs.
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        output.read_to_string(&mut text).map(|_| text)
-    });
-    let status = child.wait(options.duration + options.warmup + SLACK)?;
-    let text = reader.join().map_err(|_| anyhow::anyhow!("the reader of its output failed"))??;
-    anyhow::ensure!(status.success(), "linerate: {status}");
+    let longest = options.duration + options.warmup + SLACK;
+    let text = own::run(own::PROGRAM.as_ref(), &arguments(options, corpus, method, size), longest)?;
     let document = own::parse(&text)?;
     let cell = document.cells.first().context("linerate reported no cell")?;
     let reason = || cell.unavailable.clone().unwrap_or_default();

@@ -13,7 +13,6 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `corpus` | the file that is sent |
 //! | `engine_side` | one run of the program |
 //! | `bare_side` | one run of the bare loop: starts both its ends, which are this program again |
 //! | `bare_send`, `bare_receive` | the bare loop's two ends |
@@ -27,13 +26,12 @@ mod bare_side;
 mod cells;
 #[path = "../common/mod.rs"]
 mod common;
-mod corpus;
 mod engine_side;
 mod lanes;
 mod options;
 mod output;
 
-use common::{interrupt, record::Record};
+use common::{corpus::Corpus, interrupt, record::Record};
 use options::Options;
 
 fn main() -> anyhow::Result<()> {
@@ -47,7 +45,7 @@ fn main() -> anyhow::Result<()> {
     interrupt::watch()?;
     // A test run proves that the bench works; its figures mean nothing and are not kept.
     let record = if options.is_test { None } else { Some(Record::prepare("engine")?) };
-    let corpus = corpus::Corpus::new(options.file_bytes)?;
+    let corpus = Corpus::new(options.file_bytes)?;
     let cells = cells::measure(&options, &corpus)?;
     print!("{}", output::table(&cells, &options));
     if let Some(record) = record {

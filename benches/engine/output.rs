@@ -10,9 +10,9 @@ use linerate::units::Bytes;
 use serde::Serialize;
 
 use crate::cells::Cell;
+use crate::common::corpus::Corpus;
 use crate::common::pairs::Ratio;
 use crate::common::{mode, own};
-use crate::corpus::Corpus;
 use crate::engine_side;
 use crate::options::Options;
 

@@ -1,7 +1,9 @@
 //! Who meets whom at what, and the targets that the project has set itself.
 
 use crate::iperf::Iperf;
+use crate::nginx::Nginx;
 use crate::nuttcp::Nuttcp;
+use crate::openssl::Openssl;
 use crate::options::{Only, Options};
 use crate::peer::{Kind, Peer, Workload};
 use crate::qperf::Qperf;
@@ -71,10 +73,13 @@ pub struct Contest {
 /// All of them, as far as they were asked for.
 pub fn all(options: &Options) -> anyhow::Result<Vec<Contest>> {
     let mut contests = Vec::new();
-    if options.only != Some(Only::Latency) {
+    if options.wants(Only::Throughput) {
         contests.extend(streams(options)?);
     }
-    if options.only != Some(Only::Throughput) {
+    if options.wants(Only::Tls) {
+        contests.extend(secure_streams(options)?);
+    }
+    if options.wants(Only::Latency) {
         contests.extend(exchanges(options)?);
     }
     Ok(contests)
@@ -102,6 +107,21 @@ fn streams(options: &Options) -> anyhow::Result<Vec<Contest>> {
         row(iperf(), plain, None, Ours::Best, None, cheaper),
         row(iperf(), plain, Some(KIB), Ours::Method("write"), small, cheaper),
     ])
+}
+
+/// In TLS 1.3 with AES-128-GCM on both sides.
+fn secure_streams(options: &Options) -> anyhow::Result<[Contest; 2]> {
+    let cpus = if options.pinned { Some(two_cpus()?) } else { None };
+    let workload = |size_bytes, millis| Workload { kind: Kind::SecureStream, size_bytes, millis, cpus };
+    let contest = |rival: Box<dyn Peer>, bound| Contest {
+        ours: Ours::Method("write"),
+        our_workload: workload(Some(MIB), options.own_millis),
+        rival,
+        rival_workload: workload(None, u64::from(options.seconds) * 1000),
+        target: Some(Target::AtLeast(bound)),
+        cpu_target: None,
+    };
+    Ok([contest(Box::new(Nginx::new(options.file_bytes)?), 1.5), contest(Box::new(Openssl), 0.5)])
 }
 
 /// Sleeping ends are left to the scheduler, as the rival leaves them; spinning ones would otherwise share a CPU now

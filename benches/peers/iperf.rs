@@ -4,7 +4,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use crate::common::own;
-use crate::peer::{Figures, Kind, Peer, Workload};
+use crate::peer::{Congestion, Figures, Kind, Peer, Workload};
 use crate::ports;
 use crate::processes::{self, End, Running, version};
 
@@ -36,8 +36,8 @@ impl Peer for Iperf {
         version(&self.program, "--version")
     }
 
-    fn chooses_congestion(&self) -> bool {
-        true
+    fn congestion(&self) -> Congestion {
+        Congestion::Chosen
     }
 
     fn measure(&self, workload: &Workload) -> anyhow::Result<Figures> {

@@ -1,9 +1,10 @@
-//! linerate beside the tools that people use today: iperf3, riperf3 and nuttcp for throughput and CPU cost, qperf and
-//! sockperf for latency.
+//! linerate beside the tools that people use today: iperf3, riperf3 and nuttcp for throughput and CPU cost, nginx with
+//! curl and openssl for TLS, qperf and sockperf for latency.
 //!
 //! ```text
 //! cargo bench --bench peers                               all of it
 //! cargo bench --bench peers -- --only latency --pairs 9 --seconds 3
+//! cargo bench --bench peers -- --only tls
 //! ```
 //!
 //! Each rival is measured in turns with linerate, A B A B, over loopback and with the same congestion control; the
@@ -14,7 +15,7 @@
 //! |---|---|
 //! | `options` | the command line |
 //! | `peer` | the trait that every tool stands behind, workloads and figures |
-//! | `own_side`, `iperf`, `nuttcp`, `qperf`, `sockperf` | one tool each |
+//! | `own_side`, `iperf`, `nuttcp`, `nginx`, `openssl`, `qperf`, `sockperf` | one tool each |
 //! | `processes` | a server and a client process: output, CPU time, memory |
 //! | `ports` | free ports, and who listens |
 //! | `network` | a network namespace in which every tool uses the same congestion control |
@@ -28,7 +29,9 @@ mod contests;
 mod iperf;
 mod matches;
 mod network;
+mod nginx;
 mod nuttcp;
+mod openssl;
 mod options;
 mod output;
 mod own_side;

@@ -3,13 +3,13 @@
 use linerate::bench::statistics::median;
 use serde::Serialize;
 
-use crate::common::interrupt;
 use crate::common::pairs::Ratio;
+use crate::common::{interrupt, own};
 use crate::contests::{self, CANDIDATES, Contest, Ours};
 use crate::network::Network;
 use crate::options::Options;
 use crate::own_side::Linerate;
-use crate::peer::{Figures, Peer, Workload};
+use crate::peer::{Congestion, Figures, Peer, Workload};
 use crate::processes::version;
 
 /// What came of a contest.
@@ -109,8 +109,11 @@ fn best(scouted: &[Scouted]) -> &'static str {
 impl Result {
     fn new(ours: &Linerate, contest: Contest, network: &Network) -> Result {
         let version = contest.rival.version().and_then(|version| can_pin(&contest).map(|()| version));
-        let chosen = contest.rival.chooses_congestion();
-        let congestion = if chosen { crate::common::own::CONGESTION } else { &network.default_congestion };
+        let congestion = match contest.rival.congestion() {
+            Congestion::Chosen => own::CONGESTION,
+            Congestion::Default => &network.default_congestion,
+            Congestion::NoNetwork => "none",
+        };
         let result = Result {
             ours: ours.label(&contest.our_workload),
             rival: contest.rival.label(&contest.rival_workload),

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use crate::peer::{Figures, Peer, Workload};
+use crate::peer::{Congestion, Figures, Peer, Workload};
 use crate::ports;
 use crate::processes::{self, End, Running, version};
 
@@ -22,8 +22,8 @@ impl Peer for Nuttcp {
         version("nuttcp", "-V")
     }
 
-    fn chooses_congestion(&self) -> bool {
-        false
+    fn congestion(&self) -> Congestion {
+        Congestion::Default
     }
 
     fn measure(&self, workload: &Workload) -> anyhow::Result<Figures> {

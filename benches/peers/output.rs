@@ -13,7 +13,7 @@ use crate::contests::Target;
 use crate::matches::{Played, Result};
 use crate::network::Network;
 use crate::options::Options;
-use crate::peer::Figures;
+use crate::peer::{Congestion, Figures};
 
 /// The value of [`Document::schema`].
 const SCHEMA: &str = "linerate.peers-bench/1";
@@ -31,6 +31,8 @@ pub struct Document<'a> {
     congestion: &'static str,
     pairs: u32,
     seconds: u32,
+    /// Length of the file that nginx serves.
+    file_bytes: u64,
     targets: Vec<Verdict>,
     #[serde(flatten)]
     played: &'a Played,
@@ -57,6 +59,7 @@ pub fn document<'a>(played: &'a Played, options: &Options, network: &'a Network)
         congestion: own::CONGESTION,
         pairs: options.pairs,
         seconds: options.seconds,
+        file_bytes: options.file_bytes,
         targets: verdicts(&played.contests),
         played,
     }
@@ -128,8 +131,12 @@ fn latency_line(result: &Result) -> String {
 fn rival_name(result: &Result) -> String {
     let why = result.skipped.as_deref().or(result.fault.as_deref());
     let why = why.map(|why| format!(" — {why}")).unwrap_or_default();
-    let other = result.rival_congestion != own::CONGESTION;
-    let congestion = if other { format!(" ({}: cannot choose)", result.rival_congestion) } else { String::new() };
+    let congestion = match result.contest.rival.congestion() {
+        Congestion::Default if result.rival_congestion != own::CONGESTION => {
+            format!(" ({}: cannot choose)", result.rival_congestion)
+        }
+        _ => String::new(),
+    };
     format!("`{}`{congestion}{why}", result.rival)
 }
 

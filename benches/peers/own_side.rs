@@ -1,5 +1,6 @@
 //! The program under test.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use anyhow::Context;
 use linerate::measure::environment;
 
 use crate::common::{interrupt, own};
-use crate::peer::{Figures, Kind, Peer, Workload};
+use crate::peer::{Congestion, Figures, Kind, Peer, Workload};
 use crate::processes::{self, End, Running};
 
 /// Time for the server to say where it listens.
@@ -28,6 +29,7 @@ impl Peer for Linerate {
         match workload.kind {
             Kind::Sleeping => format!("linerate {size}"),
             Kind::Spinning => format!("linerate --spin {size}"),
+            Kind::SecureStream => format!("linerate --tls on {} {size}", self.method),
             _ => format!("linerate {} {size}", self.method),
         }
     }
@@ -36,25 +38,29 @@ impl Peer for Linerate {
         Ok(format!("linerate {}", environment::version()))
     }
 
-    fn chooses_congestion(&self) -> bool {
-        true
+    fn congestion(&self) -> Congestion {
+        Congestion::Chosen
     }
 
     fn measure(&self, workload: &Workload) -> anyhow::Result<Figures> {
         let (client_cpu, server_cpu) = workload.cpus.unzip();
-        let (server, address) = serve(server_cpu)?;
-        let client = self.arguments(workload, &address);
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        let ticket = folder.path().join("ticket");
+        let (server, address) = serve(&ticket, server_cpu)?;
+        let client = self.arguments(workload, &address, &ticket);
         let outcome = processes::run(server, &client, client_cpu, workload.millis, End::ByItself)?;
         figures(&outcome.printed, outcome.figures)
     }
 }
 
 impl Linerate {
-    fn arguments(&self, workload: &Workload, address: &str) -> Vec<String> {
+    fn arguments(&self, workload: &Workload, address: &str, ticket: &Path) -> Vec<String> {
+        let ticket = ticket.display().to_string();
         let mut words = vec![own::PROGRAM, "bench", address, "--quiet", "--json", "-", "--rounds", "1"];
-        words.extend(["--congestion", own::CONGESTION]);
+        words.extend(["--ticket-file", &ticket, "--congestion", own::CONGESTION]);
         match workload.kind {
             Kind::Stream | Kind::ZeroCopyStream => words.extend(["--no-latency", "--methods", &self.method]),
+            Kind::SecureStream => words.extend(["--no-latency", "--methods", &self.method, "--tls", "on"]),
             Kind::Sleeping => words.extend(["--no-throughput", "--reply", "same"]),
             Kind::Spinning => words.extend(["--no-throughput", "--reply", "same", "--spin"]),
         }
@@ -64,14 +70,17 @@ impl Linerate {
     }
 }
 
-/// A server for one session, and where it listens.
-fn serve(cpu: Option<u32>) -> anyhow::Result<(Running, String)> {
-    let words = [own::PROGRAM, "serve", "--once", "--quiet", "--listen", "127.0.0.1:0"].map(String::from);
+/// A server for one session, which leaves its ticket in a file, and where it listens.
+fn serve(ticket: &Path, cpu: Option<u32>) -> anyhow::Result<(Running, String)> {
+    let head = [own::PROGRAM, "serve", "--once", "--quiet", "--listen", "127.0.0.1:0", "--ticket-file"];
+    let words: Vec<String> = head.map(String::from).into_iter().chain([ticket.display().to_string()]).collect();
     let mut server = Running::start(&words, cpu)?;
     let deadline = Instant::now() + READY_MAX;
     loop {
         let printed = server.printed()?;
-        if let Some(address) = printed.strip_suffix('\n').and_then(|line| line.strip_prefix("listening on ")) {
+        let address = printed.strip_suffix('\n').and_then(|line| line.strip_prefix("listening on "));
+        // The ticket comes last, and whole.
+        if let Some(address) = address.filter(|_| ticket.exists()) {
             return Ok((server, address.to_owned()));
         }
         interrupt::check()?;

@@ -38,6 +38,8 @@ pub enum Kind {
     Stream,
     /// The same without a copy by the sender (`-Z`, sendfile).
     ZeroCopyStream,
+    /// The same as [`Kind::Stream`] in TLS 1.3 with AES-128-GCM.
+    SecureStream,
     /// Request and response of the same size, sleeping in between.
     Sleeping,
     /// The same, busy polling at both ends.
@@ -49,6 +51,17 @@ impl Kind {
     pub fn is_latency(self) -> bool {
         matches!(self, Kind::Sleeping | Kind::Spinning)
     }
+}
+
+/// Which congestion control a tool uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Congestion {
+    /// The one that we tell it.
+    Chosen,
+    /// The system's default: it cannot be told.
+    Default,
+    /// It has no connections.
+    NoNetwork,
 }
 
 /// What came of one run. What a tool does not tell is absent.
@@ -91,8 +104,8 @@ pub trait Peer {
     /// Its version; the reason why it cannot be used here.
     fn version(&self) -> Result<String, String>;
 
-    /// Whether it can be told which congestion control to use.
-    fn chooses_congestion(&self) -> bool;
+    /// Which congestion control it uses.
+    fn congestion(&self) -> Congestion;
 
     /// One run.
     fn measure(&self, workload: &Workload) -> anyhow::Result<Figures>;

@@ -85,6 +85,14 @@ impl Running {
         linerate::text::printable_limit(both.join(" ").trim().as_bytes(), SAID_CHARS_MAX)
     }
 
+    /// To a good end, some time after what it measures.
+    fn finish(&mut self, millis: u64, other: Option<&mut Running>) -> anyhow::Result<()> {
+        self.wait(Duration::from_millis(millis) + SLACK, other)?;
+        let status = self.child.wait(SERVER_END_MAX)?;
+        anyhow::ensure!(status.success(), "{}: {status}: {}", self.command, self.said());
+        Ok(())
+    }
+
     fn wait(&mut self, longest: Duration, mut other: Option<&mut Running>) -> anyhow::Result<()> {
         let deadline = Instant::now() + longest;
         while !self.look()? {
@@ -117,9 +125,7 @@ pub struct Outcome {
 /// Run a client against a server that listens already, to the end of both.
 pub fn run(mut server: Running, client: &[String], cpu: Option<u32>, millis: u64, end: End) -> anyhow::Result<Outcome> {
     let mut client = Running::start(client, cpu)?;
-    client.wait(Duration::from_millis(millis) + SLACK, Some(&mut server))?;
-    let status = client.child.wait(SERVER_END_MAX)?;
-    anyhow::ensure!(status.success(), "{}: {status}: {}", client.command, client.said());
+    client.finish(millis, Some(&mut server))?;
     if end == End::ByItself {
         server.wait(SERVER_END_MAX, None)?;
     } else {
@@ -135,6 +141,19 @@ pub fn run(mut server: Running, client: &[String], cpu: Option<u32>, millis: u64
         ..Default::default()
     };
     Ok(Outcome { printed: client.printed()?, figures })
+}
+
+/// Run a program that needs no other.
+pub fn run_alone(words: &[String], cpu: Option<u32>, millis: u64) -> anyhow::Result<Outcome> {
+    let mut program = Running::start(words, cpu)?;
+    program.finish(millis, None)?;
+    let figures = crate::peer::Figures {
+        client_cpu_s: program.cpu_s,
+        client_rss_peak_bytes: program.rss_peak_bytes,
+        client_command: program.command.clone(),
+        ..Default::default()
+    };
+    Ok(Outcome { printed: program.printed()?, figures })
 }
 
 /// The state, and user + system time in seconds, of /proc/PID/stat. The name in it may hold anything but ends with

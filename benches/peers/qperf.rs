@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 
-use crate::peer::{Figures, Peer, Workload};
+use crate::peer::{Congestion, Figures, Peer, Workload};
 use crate::ports;
 use crate::processes::{self, End, Running, version};
 
@@ -23,8 +23,8 @@ impl Peer for Qperf {
         version("qperf", "--version")
     }
 
-    fn chooses_congestion(&self) -> bool {
-        false
+    fn congestion(&self) -> Congestion {
+        Congestion::Default
     }
 
     fn measure(&self, workload: &Workload) -> anyhow::Result<Figures> {

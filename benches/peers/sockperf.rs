@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 
-use crate::peer::{Figures, Peer, Workload};
+use crate::peer::{Congestion, Figures, Peer, Workload};
 use crate::ports;
 use crate::processes::{self, End, Running, version};
 
@@ -20,8 +20,8 @@ impl Peer for Sockperf {
         version("sockperf", "--version").map(|line| line.trim_matches(|c: char| !c.is_alphanumeric()).to_owned())
     }
 
-    fn chooses_congestion(&self) -> bool {
-        false
+    fn congestion(&self) -> Congestion {
+        Congestion::Default
     }
 
     fn measure(&self, workload: &Workload) -> anyhow::Result<Figures> {

@@ -1,4 +1,4 @@
-//! The file that both sides send: random bytes in the page cache.
+//! A file to be sent: random bytes in the page cache.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 
-use crate::common::interrupt;
+use super::interrupt;
 
 /// Memory that is a file system, where there is one: nothing is ever written back from it to a disk.
 const MEMORY: &str = "/dev/shm";
