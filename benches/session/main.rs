@@ -29,12 +29,15 @@ mod proxy;
 mod round_trips;
 mod serving;
 
+use common::interrupt;
 use common::record::Record;
 use options::Options;
 use serving::Serving;
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    // A session notices a signal while it waits, but not between two.
+    interrupt::watch()?;
     // A test run proves that the bench works; its times mean nothing and are not kept.
     let record = if options.is_test { None } else { Some(Record::prepare("session")?) };
     let serving = Serving::start()?;

@@ -8,6 +8,7 @@ use linerate::bench::link::{Access, Link};
 use linerate::measure::histogram::LatencyHistogram;
 use serde::Serialize;
 
+use crate::common::interrupt;
 use crate::serving::{Serving, own_descriptors};
 
 /// Not counted: the first draws the first random number, which takes aws-lc tens of milliseconds.
@@ -77,6 +78,7 @@ pub fn measure(serving: &Serving, sessions: u32) -> anyhow::Result<Opened> {
 
 /// One session, closed when we were let in: how long that took, and what `look` sees then.
 pub fn open<T>(address: SocketAddr, access: &Access, look: impl FnOnce(&Link) -> T) -> anyhow::Result<(Duration, T)> {
+    interrupt::check()?;
     let since = Instant::now();
     let link = Link::connect(&[address], None, access)?;
     let took = since.elapsed();
