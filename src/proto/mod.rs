@@ -11,6 +11,7 @@
 //! | [`job`] | one-time tokens and the life of a job on the serving side |
 //! | [`probe`] | request/response over a bare byte stream |
 //! | [`facts`] | plain data about either end |
+//! | [`manifest`] | what is in a tree |
 //! | [`rights`] | what a ticket lets its holder do |
 //! | [`secret`] | the bits that let in, and the digest that a server keeps of them |
 //! | [`fingerprint`] | by what a server's certificate is known |
@@ -21,6 +22,7 @@ pub mod facts;
 pub mod fingerprint;
 pub mod gate;
 pub mod job;
+pub mod manifest;
 pub mod message;
 pub mod probe;
 pub mod rights;
