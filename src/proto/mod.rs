@@ -11,6 +11,7 @@
 //! | [`job`] | one-time tokens and the life of a job on the serving side |
 //! | [`probe`] | request/response over a bare byte stream |
 //! | [`facts`] | plain data about either end |
+//! | [`copy`] | a copy of a tree: who offers, who wants, and when a file is proven |
 //! | [`manifest`] | what is in a tree |
 //! | [`rights`] | what a ticket lets its holder do |
 //! | [`secret`] | the bits that let in, and the digest that a server keeps of them |
@@ -18,6 +19,7 @@
 //! | [`ticket`] | the line of text that holds all this |
 //! | [`gate`] | who is let in, and how long a wrong guess waits |
 
+pub mod copy;
 pub mod facts;
 pub mod fingerprint;
 pub mod gate;

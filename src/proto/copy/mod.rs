@@ -1,0 +1,153 @@
+//! A copy of a tree, as two state machines that talk over a session: one offers entries and sends blocks, the other
+//! wants, verifies and settles them. No file, socket, clock or thread.
+//!
+//! ```text
+//! sender      Entries ──────────────▶ receiver            decide (what is there already?)
+//!             ◀────────────── Wants                        only what it lacks
+//!             blocks (data streams) ─▶                     store, hash
+//!             Digests ──────────────▶                      may come before or after their block
+//!             ◀──────────── Settled                        done, there already, skipped or failed: each entry once
+//!             ScanEnd ──────────────▶ ◀── End              when every entry is settled
+//! ```
+//!
+//! Nothing waits for a round trip: entries go out ahead of the answers, up to [`UNSETTLED_MAX`] of them. A block that
+//! does not have the digest which came over control is wanted again, at most [`TRIES_MAX`] times in all. Success means
+//! proven: a file is committed only when every block of it has been stored and has the digest of the sender.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`sender`] | offers, answers wants, says what could not be read |
+//! | [`receiver`] | asks for decisions, wants, verifies, has files committed |
+//! | [`blocks`] | into which blocks a file is cut |
+
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{Entry, EntryId};
+
+pub mod blocks;
+pub mod receiver;
+pub mod sender;
+
+#[cfg(test)]
+mod tests;
+
+/// Most entries that were offered and not settled: what either end has to remember.
+pub const UNSETTLED_MAX: usize = 65_536;
+/// Most blocks that were wanted and have not come: what either end has to queue.
+pub const WANTED_MAX: usize = 1 << 17;
+/// How often a block is sent at most.
+pub const TRIES_MAX: u8 = 4;
+/// Most items of one message.
+pub const ITEMS_MAX: usize = 4096;
+/// Longest reason that is carried, bytes.
+pub const REASON_BYTES_MAX: usize = 1024;
+
+/// The hash of a block, with its place in the file bound in.
+pub type BlockHash = [u8; 32];
+
+/// What the two ends of a copy say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyMessage {
+    /// From the sender: there is this. Numbers count up without a gap.
+    Entries(Vec<Entry>),
+    /// From the sender: what the blocks that it has sent, or is about to, hash to.
+    Digests(Vec<Digest>),
+    /// From the sender: these could not be read, or changed while they were; nothing of them follows.
+    Unreadable(Vec<(EntryId, String)>),
+    /// From the sender: that was all.
+    ScanEnd {
+        /// How many entries were offered.
+        entries: u64,
+    },
+    /// From the receiver: send this.
+    Wants(Vec<Want>),
+    /// From the receiver: no more has to be done about these.
+    Settled(Vec<(EntryId, Settlement)>),
+    /// From the receiver, last: everything is settled and as durable as was asked.
+    End,
+}
+
+/// A block's hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Of which file.
+    pub id: EntryId,
+    /// Which block of it, from 0.
+    pub block: u32,
+    /// See [`BlockHash`].
+    pub hash: BlockHash,
+}
+
+/// Consecutive blocks of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Of which file.
+    pub id: EntryId,
+    /// The first of them.
+    pub first: u32,
+    /// How many, at least 1.
+    pub count: u32,
+}
+
+/// How an entry ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Settlement {
+    /// It is there now, verified.
+    Done,
+    /// It was there already.
+    Had,
+    /// It was left out on purpose.
+    Skipped(String),
+    /// It could not be made, and this is why.
+    Failed(String),
+}
+
+/// What a peer did wrong; the copy ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// A message of the other role, or after the end.
+    #[error("the peer sent a message of a copy out of turn")]
+    OutOfTurn,
+    /// Entries that do not count up, or more than were announced.
+    #[error("the peer numbers the entries of a copy wrongly")]
+    Numbering,
+    /// A number that stands for nothing, or for something that has no blocks.
+    #[error("the peer speaks of entry {0}, which it cannot mean")]
+    UnknownEntry(EntryId),
+    /// A block that the file does not have.
+    #[error("the peer speaks of block {block} of entry {id}, which has fewer")]
+    UnknownBlock {
+        /// The entry.
+        id: EntryId,
+        /// The block.
+        block: u32,
+    },
+    /// More than it may have open, or in one message.
+    #[error("the peer sent more at once than a copy allows")]
+    TooMuch,
+    /// Another hash for a block than before.
+    #[error("the peer gave two digests for block {block} of entry {id}")]
+    TwoDigests {
+        /// The entry.
+        id: EntryId,
+        /// The block.
+        block: u32,
+    },
+    /// A block wanted that was not lacking, or too often.
+    #[error("the peer wants block {block} of entry {id} again and again")]
+    Insatiable {
+        /// The entry.
+        id: EntryId,
+        /// The block.
+        block: u32,
+    },
+}
+
+/// A reason, cut to what is carried.
+fn reason(mut why: String) -> String {
+    if why.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|at| why.is_char_boundary(*at)).unwrap_or(0);
+        why.truncate(end);
+    }
+    why
+}

@@ -1,0 +1,284 @@
+//! Both ends of a copy, with a store and streams between them that do everything in any order, and some of it wrongly.
+
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::blocks::{BLOCK_BYTES_MIN, block_count};
+use super::receiver::{Action, Decision, Receiver};
+use super::sender::{Sender, Work};
+use super::*;
+use crate::proto::manifest::{Attributes, EntryKind};
+
+fn entry(kind: EntryKind) -> Entry {
+    Entry { id: 0, path: b"x".to_vec(), kind, attributes: Attributes::default() }
+}
+
+fn file(blocks: u64) -> Entry {
+    entry(EntryKind::File { len: blocks * BLOCK_BYTES_MIN, is_sparse: false })
+}
+
+fn hash(id: EntryId, block: u32) -> BlockHash {
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&id.to_le_bytes());
+    hash[8..12].copy_from_slice(&block.to_le_bytes());
+    hash
+}
+
+/// What the destination does with an entry.
+#[derive(Clone, Debug)]
+enum Fate {
+    Make,
+    Have,
+    Skip,
+    CannotDecide,
+    /// So many blocks from the front are there from an earlier run.
+    Resume(u32),
+    CannotStore,
+    CannotCommit,
+    SourceFails,
+    /// Every try of the first block is damaged.
+    AlwaysDamaged,
+}
+
+struct Pair {
+    sender: Sender,
+    receiver: Receiver,
+    fates: Vec<Fate>,
+    streams: Vec<Work>,
+    committing: Vec<EntryId>,
+    /// Blocks that are stored right, by file.
+    right: HashMap<EntryId, HashSet<u32>>,
+    committed: HashSet<EntryId>,
+    abandoned: HashSet<EntryId>,
+    damage_left: u32,
+    random: u64,
+}
+
+impl Pair {
+    fn new(fates: Vec<Fate>, damage: u32, random: u64) -> Pair {
+        Pair {
+            sender: Sender::default(),
+            receiver: Receiver::default(),
+            fates,
+            streams: Vec::new(),
+            committing: Vec::new(),
+            right: HashMap::new(),
+            committed: HashSet::new(),
+            abandoned: HashSet::new(),
+            damage_left: damage,
+            random: random | 1,
+        }
+    }
+
+    /// A number below `n`, always the same for the same seed (xorshift).
+    fn pick(&mut self, n: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random % n as u64) as usize
+    }
+
+    /// Do one thing that can be done; `false` when there is nothing.
+    fn step(&mut self) -> bool {
+        let first = self.pick(5);
+        (0..5).any(|n| match (first + n) % 5 {
+            0 => self.sender.poll_message().map(|message| self.receiver.handle_message(message).unwrap()).is_some(),
+            1 => self.receiver.poll_message().map(|message| self.sender.handle_message(message).unwrap()).is_some(),
+            2 => self.receiver.poll_action().map(|action| self.act(action)).is_some(),
+            3 => self.read(),
+            _ => self.store() || self.commit(),
+        })
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Decide(entry) => {
+                let decision = self.decide(&entry);
+                self.receiver.handle_decision(entry.id, decision);
+            }
+            Action::Commit(id) => self.committing.push(id),
+            Action::Abandon(id) => assert!(self.abandoned.insert(id) && !self.committed.contains(&id)),
+        }
+    }
+
+    fn decide(&mut self, entry: &Entry) -> Decision {
+        let EntryKind::File { len, .. } = entry.kind else { return Decision::Commit };
+        match self.fates[entry.id as usize] {
+            Fate::Have => Decision::Have,
+            Fate::Skip => Decision::Skip("not wanted".into()),
+            Fate::CannotDecide => Decision::Fail("no folder".into()),
+            Fate::Resume(blocks) => {
+                let stored: Vec<_> = (0..blocks.min(block_count(len))).map(|n| (n, hash(entry.id, n))).collect();
+                self.right.entry(entry.id).or_default().extend(stored.iter().map(|(n, _)| *n));
+                Decision::Fill { stored }
+            }
+            _ => Decision::Fill { stored: Vec::new() },
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        let Some(work) = self.sender.poll_work() else { return false };
+        if let Fate::SourceFails = self.fates[work.id as usize] {
+            self.sender.handle_unreadable(work.id, "it shrank".into());
+        } else {
+            self.sender.handle_read(work.id, work.block, hash(work.id, work.block));
+            self.streams.push(work);
+        }
+        true
+    }
+
+    fn store(&mut self) -> bool {
+        if self.streams.is_empty() {
+            return false;
+        }
+        let at = self.pick(self.streams.len());
+        let Work { id, block, .. } = self.streams.swap_remove(at);
+        if !self.receiver.is_wanted(id, block) {
+            return true;
+        }
+        let always = matches!(self.fates[id as usize], Fate::AlwaysDamaged) && block == 0;
+        if let Fate::CannotStore = self.fates[id as usize] {
+            self.receiver.handle_failed(id, "no space".into());
+        } else if always || (self.damage_left > 0 && self.pick(3) == 0) {
+            self.damage_left = self.damage_left.saturating_sub(u32::from(!always));
+            self.receiver.handle_stored(id, block, [0xff; 32]).unwrap();
+        } else {
+            self.right.entry(id).or_default().insert(block);
+            self.receiver.handle_stored(id, block, hash(id, block)).unwrap();
+        }
+        true
+    }
+
+    fn commit(&mut self) -> bool {
+        let Some(id) = self.committing.pop() else { return false };
+        if let Fate::CannotCommit = self.fates[id as usize] {
+            self.receiver.handle_failed(id, "no rename".into());
+        } else {
+            self.committed.insert(id);
+            self.receiver.handle_committed(id);
+        }
+        true
+    }
+}
+
+fn fates() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        6 => Just(Fate::Make),
+        1 => Just(Fate::Have),
+        1 => Just(Fate::Skip),
+        1 => Just(Fate::CannotDecide),
+        2 => (0u32..6).prop_map(Fate::Resume),
+        1 => Just(Fate::CannotStore),
+        1 => Just(Fate::CannotCommit),
+        1 => Just(Fate::SourceFails),
+        1 => Just(Fate::AlwaysDamaged),
+    ]
+}
+
+proptest! {
+    /// In whatever order things happen: it ends, every entry is settled once and rightly, and nothing is committed of
+    /// which a block was not verified.
+    #[test]
+    fn every_entry_is_settled_and_only_what_is_whole_is_committed(
+        files in proptest::collection::vec((0u64..6, fates()), 0..30), damage in 0u32..20, random: u64,
+    ) {
+        let (sizes, fates): (Vec<u64>, Vec<Fate>) = files.into_iter().unzip();
+        let mut pair = Pair::new(fates, damage, random);
+        for size in &sizes {
+            // An empty one stands for what has no content.
+            let entry = if *size == 5 { entry(EntryKind::Folder) } else { file(*size) };
+            pair.sender.handle_entry(entry);
+            pair.step();
+        }
+        pair.sender.handle_scan_end();
+        let mut steps = 0;
+        while pair.step() {
+            steps += 1;
+            prop_assert!(steps < 100_000, "it does not come to an end");
+        }
+        prop_assert!(pair.sender.has_ended() && pair.receiver.has_ended());
+        let settled: HashMap<_, _> = std::iter::from_fn(|| pair.sender.poll_settled()).collect();
+        prop_assert_eq!(settled.len(), sizes.len());
+        for (id, settlement) in &settled {
+            let size = sizes[*id as usize];
+            let blocks = if size == 5 { 0 } else { size as usize };
+            let right = pair.right.get(id).map_or(0, HashSet::len);
+            match settlement {
+                Settlement::Done => prop_assert!(pair.committed.contains(id) && right == blocks, "{id}: {right} of {blocks}"),
+                _ => prop_assert!(!pair.committed.contains(id)),
+            }
+        }
+        let tally = pair.sender.tally();
+        prop_assert_eq!(tally.done + tally.had + tally.skipped + tally.failed, sizes.len() as u64);
+    }
+
+    /// A peer that says anything in any order: an error or not, but no panic and no endless memory.
+    #[test]
+    fn a_lying_peer_is_an_error_and_no_panic(lies in proptest::collection::vec((0u8..7, 0u64..4, 0u32..9, any::<u8>()), 0..40)) {
+        let (mut sender, mut receiver) = (Sender::default(), Receiver::default());
+        for size in 0..3 {
+            sender.handle_entry(file(size));
+        }
+        for (what, id, block, byte) in lies {
+            let message = match what {
+                0 => CopyMessage::Entries(vec![Entry { id, ..file(u64::from(block)) }]),
+                1 => CopyMessage::Digests(vec![Digest { id, block, hash: [byte; 32] }]),
+                2 => CopyMessage::Unreadable(vec![(id, "x".repeat(5000))]),
+                3 => CopyMessage::ScanEnd { entries: id },
+                4 => CopyMessage::Wants(vec![Want { id, first: block, count: u32::from(byte) }]),
+                5 => CopyMessage::Settled(vec![(id, Settlement::Done)]),
+                _ => CopyMessage::End,
+            };
+            let _ = sender.handle_message(message.clone());
+            let _ = receiver.handle_message(message);
+            while let Some(Action::Decide(entry)) = receiver.poll_action() {
+                receiver.handle_decision(entry.id, Decision::Fill { stored: Vec::new() });
+            }
+            let _ = receiver.handle_stored(id, block, [byte; 32]);
+            while receiver.poll_message().is_some() {}
+            prop_assert!(sender.poll_work().is_none_or(|work| work.len > 0));
+        }
+    }
+}
+
+#[test]
+fn a_block_that_stays_damaged_fails_its_file_and_no_other() {
+    let mut pair = Pair::new(vec![Fate::AlwaysDamaged, Fate::Make], 0, 7);
+    pair.sender.handle_entry(file(2));
+    pair.sender.handle_entry(file(2));
+    pair.sender.handle_scan_end();
+    while pair.step() {}
+    let settled: HashMap<_, _> = std::iter::from_fn(|| pair.sender.poll_settled()).collect();
+    assert!(matches!(&settled[&0], Settlement::Failed(why) if why.contains("block 0 arrived damaged")));
+    assert_eq!(settled[&1], Settlement::Done);
+}
+
+#[test]
+fn what_was_stored_before_is_not_wanted_again() {
+    let mut pair = Pair::new(vec![Fate::Resume(4)], 0, 3);
+    pair.sender.handle_entry(file(5));
+    pair.sender.handle_scan_end();
+    let mut read = Vec::new();
+    while pair.step() {
+        read.extend(pair.streams.iter().map(|work| work.block));
+    }
+    read.dedup();
+    assert_eq!(read, [4]);
+    assert_eq!(pair.sender.tally().done, 1);
+}
+
+#[test]
+fn wants_beyond_the_bounds_end_the_copy() {
+    let mut sender = Sender::default();
+    sender.handle_entry(file(3));
+    let want = |id, first, count| CopyMessage::Wants(vec![Want { id, first, count }]);
+    assert_eq!(sender.handle_message(want(9, 0, 1)), Err(CopyError::UnknownEntry(9)));
+    for (first, count) in [(0, 0), (3, 1), (0, 4), (u32::MAX, 2), (2, u32::MAX)] {
+        assert_eq!(sender.handle_message(want(0, first, count)), Err(CopyError::UnknownBlock { id: 0, block: first }));
+    }
+    for _ in 0..TRIES_MAX {
+        sender.handle_message(want(0, 1, 1)).unwrap();
+    }
+    assert_eq!(sender.handle_message(want(0, 1, 1)), Err(CopyError::Insatiable { id: 0, block: 1 }));
+}
