@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`flow`] | what a worker drives: the trait and what it may use |
 //! | [`send`], [`receive`], [`exchange`] | the three flows |
+//! | [`copy_send`], [`copy_receive`] | the flows of a copy, over [`outbox`] and [`buffers`] that all its streams share |
 //! | `worker` | the loop of a worker thread |
 //! | `batching` | fewer wake-ups for a fast receiver |
 //! | [`secure`], `handshake` | TLS on a socket, and the client's handshakes, many at a time |
@@ -37,13 +38,19 @@ use crate::proto::message::WorkerSample;
 use crate::sys::tcp_info::TcpInfo;
 
 mod batching;
+pub mod buffers;
 pub mod control;
+pub mod copy_receive;
+pub mod copy_send;
+#[cfg(test)]
+mod copy_tests;
 pub mod dial;
 pub mod exchange;
 pub mod flow;
 mod handshake;
 pub mod newcomer;
 pub mod options;
+pub mod outbox;
 pub mod race;
 pub mod receive;
 pub mod secure;
@@ -106,11 +113,13 @@ pub enum Event {
     },
 }
 
+/// What a worker is told.
 enum Command {
     Shape { buffer_bytes: usize },
     Add { group: Group, stream: u32, sock: TcpStream, flow: Box<dyn Flow> },
     Sample { group: Group, tag: Tag },
     Stop { group: Group, tag: Tag },
+    Nudge { group: Group },
     Shutdown,
 }
 
@@ -122,8 +131,27 @@ enum Answer {
 
 struct Handle {
     commands: Sender<Command>,
-    waker: Waker,
+    waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Has the streams of a group driven, from any thread, when what they wait for is not the socket.
+#[derive(Clone, Debug)]
+pub struct Nudger {
+    group: Group,
+    workers: Vec<(Sender<Command>, Arc<Waker>)>,
+}
+
+impl Nudger {
+    /// Have all streams of the group driven once more.
+    pub fn nudge(&self) {
+        for (commands, waker) in &self.workers {
+            // An engine that is gone drives nothing.
+            if commands.send(Command::Nudge { group: self.group }).is_ok() {
+                let _ = waker.wake();
+            }
+        }
+    }
 }
 
 /// A set of running workers. Dropping it closes all their streams and waits for the threads.
@@ -168,7 +196,7 @@ impl Engine {
                 spin: config.spin,
             };
             let (waker, thread) = worker::spawn(setup)?;
-            handles.push(Handle { commands, waker, thread: Some(thread) });
+            handles.push(Handle { commands, waker: Arc::new(waker), thread: Some(thread) });
         }
         Ok(Engine { config, handles, answers, samples: HashMap::new(), stops: HashMap::new() })
     }
@@ -199,6 +227,12 @@ impl Engine {
     pub fn stop(&mut self, group: Group, tag: Tag) {
         self.stops.insert(tag, Stopping::default());
         self.tell_all(|| Command::Stop { group, tag });
+    }
+
+    /// What drives the streams of a group when something other than their socket is ready.
+    pub fn nudger(&self, group: Group) -> Nudger {
+        let workers = self.handles.iter().map(|handle| (handle.commands.clone(), handle.waker.clone())).collect();
+        Nudger { group, workers }
     }
 
     /// What happened since the last call.

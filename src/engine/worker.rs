@@ -200,6 +200,7 @@ impl Worker {
                 Ok(Command::Add { group, stream, sock, flow }) => self.add(group, stream, sock, flow),
                 Ok(Command::Sample { group, tag }) => self.sample(group, tag),
                 Ok(Command::Stop { group, tag }) => self.stop(group, tag),
+                Ok(Command::Nudge { group }) => self.nudge(group),
                 Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -216,6 +217,14 @@ impl Worker {
         match registered {
             Ok(()) => self.wake(key, false),
             Err(error) => self.end(key, Some(Fault::Resource { what: "cannot watch a stream", error })),
+        }
+    }
+
+    fn nudge(&mut self, group: Group) {
+        let of_group = |(key, stream): (usize, &Stream)| (stream.group == group).then_some(key);
+        let keys: Vec<usize> = self.streams.iter().filter_map(of_group).collect();
+        for key in keys {
+            self.wake(key, false);
         }
     }
 
