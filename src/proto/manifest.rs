@@ -18,6 +18,11 @@ pub const XATTRS_BYTES_MAX: usize = 128 << 10;
 /// Most entries of one message.
 pub const ENTRIES_PER_MESSAGE_MAX: usize = 4096;
 
+/// What the entries of one message may take together, unless it is one: well below the longest message.
+pub const ENTRIES_BYTES_MAX: usize = 256 << 10;
+/// What the fixed parts of an entry take at most, encoded.
+const ENTRY_FIXED_BYTES: usize = 96;
+
 /// One file, folder or link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -71,6 +76,14 @@ pub struct Attributes {
 }
 
 impl Entry {
+    /// How long it is at most, encoded.
+    pub fn encoded_bytes_max(&self) -> usize {
+        let target = if let EntryKind::Symlink { target } = &self.kind { target.len() } else { 0 };
+        // A length takes up to 5 bytes in postcard, and each attribute has two.
+        let xattrs = self.attributes.xattrs.iter().map(|(name, value)| name.len() + value.len() + 10);
+        ENTRY_FIXED_BYTES + self.path.len() + target + xattrs.sum::<usize>()
+    }
+
     /// Bytes of its content; 0 for all but files.
     pub fn bytes(&self) -> u64 {
         if let EntryKind::File { len, .. } = self.kind { len } else { 0 }

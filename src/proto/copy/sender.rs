@@ -9,7 +9,7 @@ use super::blocks::{block_count, block_range};
 use super::{
     BlockHash, CopyError, CopyMessage, Digest, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_MAX, WANTED_MAX, reason,
 };
-use crate::proto::manifest::{ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
+use crate::proto::manifest::{ENTRIES_BYTES_MAX, ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
 
 /// A block to be read and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,8 @@ impl Sender {
     /// What to say next.
     pub fn poll_message(&mut self) -> Option<CopyMessage> {
         if !self.entries.is_empty() {
-            return Some(CopyMessage::Entries(std::mem::take(&mut self.entries)));
+            let n = fitting(&self.entries);
+            return Some(CopyMessage::Entries(self.entries.drain(..n).collect()));
         }
         if !self.unreadable.is_empty() {
             return Some(CopyMessage::Unreadable(drain(&mut self.unreadable)));
@@ -216,6 +217,16 @@ impl Sender {
         self.settled.push_back((id, settlement));
         Ok(())
     }
+}
+
+/// How many entries from the front fit one message: at least one.
+fn fitting(entries: &[Entry]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += entry.encoded_bytes_max();
+        bytes <= ENTRIES_BYTES_MAX
+    };
+    entries.iter().take(ENTRIES_PER_MESSAGE_MAX).take_while(fits).count().max(1)
 }
 
 /// As many items as one message takes.

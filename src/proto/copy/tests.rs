@@ -243,6 +243,30 @@ proptest! {
 }
 
 #[test]
+fn entries_of_any_length_fit_a_message() {
+    let mut sender = Sender::default();
+    let long = |n: usize| {
+        let xattrs = vec![(vec![b'n'; 200], vec![b'v'; (n * 977) % 60_000]); n % 3];
+        let kind = EntryKind::Symlink { target: vec![b't'; (n * 31) % 4096] };
+        Entry { path: vec![b'p'; 4096], attributes: Attributes { xattrs, ..Attributes::default() }, ..entry(kind) }
+    };
+    let mut offered = 0;
+    while sender.wants_entries() {
+        sender.handle_entry(long(offered));
+        offered += 1;
+    }
+    let mut said = 0;
+    while let Some(message) = sender.poll_message() {
+        let encoded = postcard::to_stdvec(&message).unwrap().len();
+        assert!(encoded <= crate::proto::session::MESSAGE_BYTES_MAX / 2, "{encoded}");
+        if let CopyMessage::Entries(entries) = message {
+            said += entries.len();
+        }
+    }
+    assert_eq!(said, offered);
+}
+
+#[test]
 fn a_block_that_stays_damaged_fails_its_file_and_no_other() {
     let mut pair = Pair::new(vec![Fate::AlwaysDamaged, Fate::Make], 0, 7);
     pair.sender.handle_entry(file(2));
