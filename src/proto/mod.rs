@@ -13,6 +13,7 @@
 //! | [`facts`] | plain data about either end |
 //! | [`copy`] | a copy of a tree: who offers, who wants, and when a file is proven |
 //! | [`manifest`] | what is in a tree |
+//! | [`verify`] | BLAKE3 of a file, block by block |
 //! | [`rights`] | what a ticket lets its holder do |
 //! | [`secret`] | the bits that let in, and the digest that a server keeps of them |
 //! | [`fingerprint`] | by what a server's certificate is known |
@@ -31,4 +32,5 @@ pub mod rights;
 pub mod secret;
 pub mod session;
 pub mod ticket;
+pub mod verify;
 pub mod wire;
