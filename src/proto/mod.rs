@@ -14,6 +14,7 @@
 //! | [`copy`] | a copy of a tree: who offers, who wants, and when a file is proven |
 //! | [`manifest`] | what is in a tree |
 //! | [`verify`] | BLAKE3 of a file, block by block |
+//! | [`b3sums`] | the text of `b3sum` |
 //! | [`rights`] | what a ticket lets its holder do |
 //! | [`secret`] | the bits that let in, and the digest that a server keeps of them |
 //! | [`fingerprint`] | by what a server's certificate is known |
@@ -21,6 +22,7 @@
 //! | [`gate`] | who is let in, and how long a wrong guess waits |
 
 pub mod copy;
+pub mod b3sums;
 pub mod facts;
 pub mod fingerprint;
 pub mod gate;
