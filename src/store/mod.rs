@@ -1,13 +1,16 @@
 //! Where bytes live: hot memory, files and block devices, the confined root.
 //!
 //! This makes the [`crate::mover::Source`]s and [`crate::mover::Sink`]s that the methods work on, and refuses what
-//! cannot be one with a sentence that a person can act on. It moves no bytes itself.
+//! cannot be one with a sentence that a person can act on. It moves no bytes itself, but reads them to hash them.
 
 pub mod confined;
 pub mod file;
+pub mod hashing;
 pub mod hot;
 
 use std::io;
+
+use crate::proto::verify::VerifyError;
 
 /// Why a source or sink cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,28 @@ pub enum StoreError {
         len: u64,
         /// What is needed, bytes.
         needed: u64,
+    },
+    /// Shorter than it was a moment ago.
+    #[error("{name}: ends at byte {at}, before the end that it had: try again when nobody writes it")]
+    Truncated {
+        /// The file.
+        name: String,
+        /// Where it ends now, bytes.
+        at: u64,
+    },
+    /// Not what it was a moment ago.
+    #[error("{name}: was changed while it was read: try again when nobody writes it")]
+    Changed {
+        /// The file.
+        name: String,
+    },
+    /// Its blocks do not fit together.
+    #[error("{name}: {error}")]
+    Block {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        error: VerifyError,
     },
 }
 
