@@ -2,6 +2,7 @@
 
 use super::reach::Unreachable;
 use super::ssh::SshError;
+use super::verify::ManifestError;
 use crate::bench::link::LinkError;
 use crate::bench::plan::PlanError;
 use crate::bench::run::RunError;
@@ -22,6 +23,8 @@ pub enum Exit {
     Usage = 2,
     /// Some of it was done.
     Partial = 3,
+    /// Bytes are not what they should be, or not there.
+    Unverified = 4,
     /// The peer will not.
     Refused = 5,
     /// There is no connection, or none any more.
@@ -63,7 +66,7 @@ pub(super) fn of_error(error: &anyhow::Error) -> Exit {
         }
         // A ticket that cannot be read or made is one that was given so to this run.
         let is_ticket = cause.is::<TicketError>() || matches!(cause.downcast_ref(), Some(TrustError::Ticket { .. }));
-        if cause.is::<UnitError>() || is_ticket {
+        if cause.is::<UnitError>() || cause.is::<ManifestError>() || is_ticket {
             return Exit::Usage;
         }
         if cause.is::<DialError>() || cause.is::<Unreachable>() {

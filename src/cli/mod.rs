@@ -22,6 +22,7 @@ mod result_file;
 mod serve;
 pub mod ssh;
 mod ticket;
+mod verify;
 
 pub use exit::Exit;
 
@@ -55,6 +56,7 @@ enum Command {
     Serve(Box<serve::Args>),
     Pair(pair::Args),
     Ticket(ticket::Args),
+    Verify(verify::Args),
     Report(report::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -73,6 +75,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Serve(args) => serve::run(*args),
         Command::Pair(args) => pair::run(args),
         Command::Ticket(args) => ticket::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Report(args) => report::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
