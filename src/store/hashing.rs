@@ -204,6 +204,19 @@ enum Task<J> {
     Block(Arc<Large<J>>, u32),
 }
 
+/// While this lives, the others wait: a large file may come of it.
+struct Opening<'a, I, J> {
+    queue: &'a Mutex<Queue<I, J>>,
+    news: &'a Condvar,
+}
+
+impl<I, J> Drop for Opening<'_, I, J> {
+    fn drop(&mut self) {
+        lock(self.queue).opening -= 1;
+        self.news.notify_all();
+    }
+}
+
 impl<I: Iterator<Item = W::Job> + Send, W: Work> Pool<'_, I, W> {
     fn run(&self) {
         let mut hasher = FileHasher::default();
@@ -239,26 +252,21 @@ impl<I: Iterator<Item = W::Job> + Send, W: Work> Pool<'_, I, W> {
 
     /// Open a file; hash it if it is small, else let all have its blocks.
     fn begin(&self, job: W::Job, hasher: &mut FileHasher) {
+        let opening = Opening { queue: &self.queue, news: &self.news };
         let name = job.to_string();
         let opened = self.work.open(&job).and_then(|file| Ok((Stamp::of(&file, &name)?, file)));
-        let layout = opened.as_ref().map(|(stamp, _)| Layout::for_len(stamp.len)).ok().filter(|it| it.blocks() > 1);
-        let mut small = None;
-        {
-            let mut queue = lock(&self.queue);
-            queue.opening -= 1;
-            match (opened, layout) {
-                (Ok((stamp, file)), Some(layout)) => {
-                    let state = Mutex::new(Some((job, Tree::new(layout))));
-                    let large = Large { file, name: name.clone(), stamp, layout, next: AtomicU32::new(0), state };
-                    queue.large.push_back(Arc::new(large));
-                }
-                (opened, _) => small = Some((job, opened)),
+        match opened {
+            Ok((stamp, file)) if Layout::for_len(stamp.len).blocks() > 1 => {
+                let layout = Layout::for_len(stamp.len);
+                let state = Mutex::new(Some((job, Tree::new(layout))));
+                let large = Large { file, name, stamp, layout, next: AtomicU32::new(0), state };
+                lock(&self.queue).large.push_back(Arc::new(large));
             }
-            self.news.notify_all();
-        }
-        if let Some((job, opened)) = small {
-            let hashed = opened.and_then(|(_, file)| hasher.file(&file, &name, &|bytes| self.work.tell(bytes)));
-            self.work.done(job, hashed);
+            opened => {
+                drop(opening);
+                let hashed = opened.and_then(|(_, file)| hasher.file(&file, &name, &|bytes| self.work.tell(bytes)));
+                self.work.done(job, hashed);
+            }
         }
     }
 
@@ -285,7 +293,7 @@ impl<I: Iterator<Item = W::Job> + Send, W: Work> Pool<'_, I, W> {
     }
 }
 
-/// A thread that panicked has its panic passed on by the scope; the others end in order.
+/// Nothing panics with a lock held, and what it guards would be whole all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
