@@ -125,3 +125,24 @@ fn a_large_file_that_shrinks_is_told_of_once() {
     let said = work.said.into_inner().unwrap();
     assert!(said.len() == 1 && said[0].starts_with("big: ends at byte"), "{said:?}");
 }
+
+/// Nothing can be opened.
+struct Panicking;
+
+impl Work for Panicking {
+    type Job = u8;
+
+    fn open(&self, _: &u8) -> Result<File, StoreError> {
+        panic!("on purpose")
+    }
+
+    fn tell(&self, _: u64) {}
+
+    fn done(&self, _: u8, _: Result<Hashed, StoreError>) {}
+}
+
+#[test]
+fn a_panic_leaves_nobody_waiting() {
+    let hash = || hash_files(NonZeroUsize::new(3).unwrap(), 0..9, &Panicking);
+    assert!(std::panic::catch_unwind(hash).is_err());
+}
