@@ -21,8 +21,8 @@
 //! | [`ticket`] | the line of text that holds all this |
 //! | [`gate`] | who is let in, and how long a wrong guess waits |
 
-pub mod copy;
 pub mod b3sums;
+pub mod copy;
 pub mod facts;
 pub mod fingerprint;
 pub mod gate;

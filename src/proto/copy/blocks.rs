@@ -1,20 +1,15 @@
 //! Into which blocks a file is cut: the same on both ends, from its length alone.
 
-/// Blocks of a file of up to [`BLOCKS_MAX`] of them; a larger file has larger ones. A multiple of what BLAKE3 hashes
-/// as a unit, and a power of two, so that blocks are subtrees.
-pub const BLOCK_BYTES_MIN: u64 = 4 << 20;
-/// Most blocks of a file: bounds what is remembered of one.
-pub const BLOCKS_MAX: u64 = 65_536;
+use crate::proto::verify::BlockSize;
 
 /// Bytes of every block but the last, for a file of `len` bytes: a power of two.
 pub fn block_bytes(len: u64) -> u64 {
-    let wanted = len.div_ceil(BLOCKS_MAX).max(BLOCK_BYTES_MIN);
-    wanted.checked_next_power_of_two().unwrap_or(1 << 63)
+    BlockSize::for_len(len).bytes()
 }
 
-/// How many blocks a file of `len` bytes has; none without bytes.
+/// How many blocks of a file of `len` bytes have to be sent: none without bytes.
 pub fn block_count(len: u64) -> u32 {
-    // At most `BLOCKS_MAX`.
+    // At most `verify::BLOCKS_MAX`.
     len.div_ceil(block_bytes(len)) as u32
 }
 
@@ -30,13 +25,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::proto::verify::{BLOCK_BYTES_DEFAULT, BLOCKS_MAX, Layout};
 
     proptest! {
         #[test]
         fn blocks_cover_a_file_once(len in prop_oneof![0u64..100_000_000, any::<u64>()]) {
             let (count, size) = (block_count(len), block_bytes(len));
-            prop_assert!(u64::from(count) <= BLOCKS_MAX && size.is_power_of_two() && size >= BLOCK_BYTES_MIN);
+            prop_assert!(count <= BLOCKS_MAX && size.is_power_of_two() && size >= BLOCK_BYTES_DEFAULT);
             prop_assert_eq!(block_range(len, count), None);
+            // The same blocks as those that are hashed; the empty one of an empty file is not sent.
+            prop_assert_eq!(count, if len == 0 { 0 } else { Layout::for_len(len).blocks() });
             if let Some(last) = count.checked_sub(1) {
                 let (offset, bytes) = block_range(len, last).unwrap();
                 prop_assert_eq!(offset + bytes, len);

@@ -23,6 +23,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Entry, EntryId};
+use super::verify::BlockHash;
 
 pub mod blocks;
 pub mod receiver;
@@ -41,9 +42,6 @@ pub const TRIES_MAX: u8 = 4;
 pub const ITEMS_MAX: usize = 4096;
 /// Longest reason that is carried, bytes.
 pub const REASON_BYTES_MAX: usize = 1024;
-
-/// The hash of a block, with its place in the file bound in.
-pub type BlockHash = [u8; 32];
 
 /// What the two ends of a copy say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +72,7 @@ pub struct Digest {
     pub id: EntryId,
     /// Which block of it, from 0.
     pub block: u32,
-    /// See [`BlockHash`].
+    /// Its hash, with its place in the file bound in.
     pub hash: BlockHash,
 }
 

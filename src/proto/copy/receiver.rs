@@ -7,10 +7,10 @@ use std::collections::{HashMap, VecDeque};
 
 use super::blocks::block_count;
 use super::{
-    BlockHash, CopyError, CopyMessage, Digest, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_MAX, WANTED_MAX, Want,
-    reason,
+    CopyError, CopyMessage, Digest, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_MAX, WANTED_MAX, Want, reason,
 };
 use crate::proto::manifest::{ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
+use crate::proto::verify::BlockHash;
 
 /// What whoever stores has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

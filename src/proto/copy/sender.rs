@@ -6,10 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::blocks::{block_count, block_range};
-use super::{
-    BlockHash, CopyError, CopyMessage, Digest, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_MAX, WANTED_MAX, reason,
-};
+use super::{CopyError, CopyMessage, Digest, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_MAX, WANTED_MAX, reason};
 use crate::proto::manifest::{ENTRIES_BYTES_MAX, ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
+use crate::proto::verify::BlockHash;
 
 /// A block to be read and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,25 +4,26 @@ use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
-use super::blocks::{BLOCK_BYTES_MIN, block_count};
+use super::blocks::block_count;
 use super::receiver::{Action, Decision, Receiver};
 use super::sender::{Sender, Work};
 use super::*;
 use crate::proto::manifest::{Attributes, EntryKind};
+use crate::proto::verify::BLOCK_BYTES_DEFAULT;
 
 fn entry(kind: EntryKind) -> Entry {
     Entry { id: 0, path: b"x".to_vec(), kind, attributes: Attributes::default() }
 }
 
 fn file(blocks: u64) -> Entry {
-    entry(EntryKind::File { len: blocks * BLOCK_BYTES_MIN, is_sparse: false })
+    entry(EntryKind::File { len: blocks * BLOCK_BYTES_DEFAULT, is_sparse: false })
 }
 
 fn hash(id: EntryId, block: u32) -> BlockHash {
     let mut hash = [0; 32];
     hash[..8].copy_from_slice(&id.to_le_bytes());
     hash[8..12].copy_from_slice(&block.to_le_bytes());
-    hash
+    BlockHash(hash)
 }
 
 /// What the destination does with an entry.
@@ -142,7 +143,7 @@ impl Pair {
             self.receiver.handle_failed(id, "no space".into());
         } else if always || (self.damage_left > 0 && self.pick(3) == 0) {
             self.damage_left = self.damage_left.saturating_sub(u32::from(!always));
-            self.receiver.handle_stored(id, block, [0xff; 32]).unwrap();
+            self.receiver.handle_stored(id, block, BlockHash([0xff; 32])).unwrap();
         } else {
             self.right.entry(id).or_default().insert(block);
             self.receiver.handle_stored(id, block, hash(id, block)).unwrap();
@@ -223,7 +224,7 @@ proptest! {
         for (what, id, block, byte) in lies {
             let message = match what {
                 0 => CopyMessage::Entries(vec![Entry { id, ..file(u64::from(block)) }]),
-                1 => CopyMessage::Digests(vec![Digest { id, block, hash: [byte; 32] }]),
+                1 => CopyMessage::Digests(vec![Digest { id, block, hash: BlockHash([byte; 32]) }]),
                 2 => CopyMessage::Unreadable(vec![(id, "x".repeat(5000))]),
                 3 => CopyMessage::ScanEnd { entries: id },
                 4 => CopyMessage::Wants(vec![Want { id, first: block, count: u32::from(byte) }]),
@@ -235,7 +236,7 @@ proptest! {
             while let Some(Action::Decide(entry)) = receiver.poll_action() {
                 receiver.handle_decision(entry.id, Decision::Fill { stored: Vec::new() });
             }
-            let _ = receiver.handle_stored(id, block, [byte; 32]);
+            let _ = receiver.handle_stored(id, block, BlockHash([byte; 32]));
             while receiver.poll_message().is_some() {}
             prop_assert!(sender.poll_work().is_none_or(|work| work.len > 0));
         }
