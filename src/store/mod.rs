@@ -1,12 +1,15 @@
-//! Where bytes live: hot memory, files and block devices, the confined root.
+//! Where bytes live: hot memory, files and block devices, the confined root, and what is found in it.
 //!
 //! This makes the [`crate::mover::Source`]s and [`crate::mover::Sink`]s that the methods work on, and refuses what
 //! cannot be one with a sentence that a person can act on. It moves no bytes itself, but reads them to hash them.
 
 pub mod confined;
 pub mod file;
+pub mod filter;
 pub mod hashing;
 pub mod hot;
+pub mod media;
+pub mod scan;
 
 use std::io;
 
@@ -70,6 +73,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The error without the name, for one who shows the name himself.
+    pub fn reason(&self) -> String {
+        let whole = self.to_string();
+        let name = self.name();
+        whole.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&whole).to_string()
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            StoreError::System { name, .. }
+            | StoreError::Unfit { name, .. }
+            | StoreError::TooShort { name, .. }
+            | StoreError::Truncated { name, .. }
+            | StoreError::Changed { name }
+            | StoreError::Block { name, .. } => name,
+        }
+    }
+
     fn system(name: &str, what: &'static str, error: impl Into<io::Error>) -> StoreError {
         StoreError::System { name: name.to_string(), what, error: error.into() }
     }

@@ -1,19 +1,21 @@
 //! What an entry of a folder is, and opening one that is held by its folder's handle.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
 use nix::dir::{OwningIter, Type};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use super::path::RelativePath;
 use super::refusal::Refusal;
 use super::resolver::settled;
 use crate::store::StoreError;
+use crate::text::printable;
 
 /// What kind of thing a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +66,9 @@ impl Kind {
     }
 }
 
+/// What stat(2) counts allocated space in, whatever the filesystem's own blocks are.
+pub const BLOCK_BYTES: u64 = 512;
+
 /// What is known of an entry without opening it. A link is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {
@@ -81,6 +86,14 @@ pub struct Metadata {
     pub device: u64,
     /// Its number there; both are equal for hard links.
     pub inode: u64,
+    /// How many names it has.
+    pub links: u64,
+    /// The number of its user.
+    pub uid: u32,
+    /// The number of its group.
+    pub gid: u32,
+    /// What is allocated for it, in blocks of [`BLOCK_BYTES`].
+    pub blocks: u64,
 }
 
 impl Metadata {
@@ -93,7 +106,18 @@ impl Metadata {
             modified_ns: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
             device: stat.st_dev,
             inode: stat.st_ino,
+            // 64 bits on some machines, 32 on others.
+            #[allow(clippy::useless_conversion)]
+            links: stat.st_nlink.into(),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            blocks: u64::try_from(stat.st_blocks).unwrap_or_default(),
         }
+    }
+
+    /// Whether less is allocated than its length needs: it has holes, or its filesystem compresses.
+    pub fn is_sparse(&self) -> bool {
+        self.kind == Kind::File && self.blocks.saturating_mul(BLOCK_BYTES) < self.len
     }
 }
 
@@ -157,6 +181,39 @@ pub struct Entry {
     pub kind: Kind,
 }
 
+/// An entry as it was listed, with its name but not on the heap.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    found: nix::dir::Entry,
+}
+
+impl Listed {
+    /// Its name in the folder.
+    pub fn name(&self) -> &[u8] {
+        self.found.file_name().to_bytes()
+    }
+
+    /// What it was when it was listed, where the filesystem tells that with the name.
+    pub fn kind(&self) -> Option<Kind> {
+        self.found.file_type().map(Kind::of_entry)
+    }
+
+    fn failed(&self, error: Errno, what: &'static str) -> StoreError {
+        Refusal::from(error).named(&printable(self.name()), what)
+    }
+}
+
+/// Whether a name is that of the folder itself or of the one above.
+fn is_dots(name: &[u8]) -> bool {
+    name == b"." || name == b".."
+}
+
+/// A handle of an entry itself; nothing is opened for reading, so nothing waits.
+pub(super) fn hold_entry(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    settled(|| openat(folder, OsStr::from_bytes(name), flags, Mode::empty()))
+}
+
 /// The entries of a folder, without `.` and `..`, in the order of the filesystem, read as they are asked for.
 ///
 /// It ends at the first error that concerns the folder as a whole.
@@ -174,9 +231,54 @@ impl ReadDir {
         ReadDir { entries: Some(entries), folder, path }
     }
 
+    /// The next entry, with no allocation for it; an error ends the list.
+    ///
+    /// Unlike the iterator this asks for the kind only where the filesystem tells it with the name.
+    pub fn next_listed(&mut self) -> Option<Result<Listed, StoreError>> {
+        loop {
+            match self.entries.as_mut()?.next()? {
+                Ok(found) if is_dots(found.file_name().to_bytes()) => {}
+                Ok(found) => return Some(Ok(Listed { found })),
+                Err(error) => {
+                    self.entries = None;
+                    return Some(Err(self.failed(error)));
+                }
+            }
+        }
+    }
+
+    /// What is known of an entry, from the folder's handle; nothing if it was removed since it was listed.
+    pub fn metadata(&self, listed: &Listed) -> Result<Option<Metadata>, StoreError> {
+        match fstatat(&self.folder, listed.found.file_name(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Metadata::of(&stat))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(listed.failed(error, "cannot be examined")),
+        }
+    }
+
+    /// Where an entry that is a link leads, as it stands there; nothing if it is none any more.
+    pub fn target(&self, listed: &Listed) -> Result<Option<Vec<u8>>, StoreError> {
+        match readlinkat(&self.folder, listed.found.file_name()) {
+            Ok(target) => Ok(Some(target.into_vec())),
+            Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
+            Err(error) => Err(listed.failed(error, "cannot be read as a link")),
+        }
+    }
+
+    /// A handle of an entry itself, be it a link, that is good for asking about it only.
+    pub fn hold(&self, listed: &Listed) -> Result<OwnedFd, StoreError> {
+        hold_entry(self.folder.as_fd(), listed.name()).map_err(|error| listed.failed(error, "cannot be examined"))
+    }
+
+    /// Open an entry that is a regular file for reading. It never waits.
+    pub fn open_read(&self, listed: &Listed) -> Result<File, StoreError> {
+        let opened = open_entry(self.folder.as_fd(), listed.name(), Accept::Files);
+        opened.map(File::from).map_err(|refusal| refusal.named(&printable(listed.name()), "cannot be opened"))
+    }
+
     fn entry(&self, found: &nix::dir::Entry) -> Result<Option<Entry>, Errno> {
         let name = found.file_name().to_bytes();
-        if name == b"." || name == b".." {
+        if is_dots(name) {
             return Ok(None);
         }
         let kind = match found.file_type() {

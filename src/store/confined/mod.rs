@@ -64,7 +64,7 @@ use nix::sys::stat::{Mode, fstat};
 
 pub use bench_files::SINK_BYTES_MAX;
 pub use cache::{HANDLE_LIFE, HANDLES_MAX};
-pub use entry::{Entry, Kind, Metadata, ReadDir};
+pub use entry::{BLOCK_BYTES, Entry, Kind, Listed, Metadata, ReadDir};
 pub use path::{DEPTH_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, RelativePath};
 pub use resolver::Links;
 

@@ -6,6 +6,7 @@ use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::dir::Dir;
@@ -14,7 +15,7 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::entry::{Accept, Metadata, ReadDir, open_entry, stat_entry};
+use super::entry::{Accept, Metadata, ReadDir, hold_entry, open_entry, stat_entry};
 use super::refusal::Refusal;
 use super::resolver::settled;
 use super::walk::folder_in;
@@ -61,12 +62,30 @@ impl Root {
     pub fn read_dir(&self, path: &RelativePath, links: Links) -> Result<ReadDir, StoreError> {
         let list = || {
             let folder = self.living_folder(path.as_bytes(), links)?;
-            // The handle is good for resolving only; `.` in it is the same folder, open for reading.
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let open = settled(|| openat(&folder, ".", flags, Mode::empty()))?;
-            Ok(ReadDir::new(Dir::from_fd(open)?.into_iter(), folder, path.clone()))
+            list_folder(folder, path)
         };
         list().map_err(|refusal: Refusal| refusal.about(path, "cannot be listed"))
+    }
+
+    /// [`Root::read_dir`] through no link, for one who reads each folder once: no handle is cached.
+    pub fn read_dir_once(&self, path: &RelativePath) -> Result<ReadDir, StoreError> {
+        let list = || {
+            let folder = match path.is_root() {
+                true => self.folder.clone(),
+                false => Arc::new(self.resolver.folder(self.folder.as_fd(), path.as_bytes(), Links::Refused)?),
+            };
+            list_folder(folder, path)
+        };
+        list().map_err(|refusal: Refusal| refusal.about(path, "cannot be listed"))
+    }
+
+    /// A handle of an entry itself, be it a link, that is good for asking about it only.
+    pub fn hold(&self, path: &RelativePath) -> Result<OwnedFd, StoreError> {
+        let held = match path.is_root() {
+            true => self.folder.try_clone().map_err(|error| Refusal::from(errno(&error))),
+            false => self.at(path, Links::Inside, |folder, name| Ok(hold_entry(folder, name)?)),
+        };
+        held.map_err(|refusal| refusal.about(path, "cannot be examined"))
     }
 
     /// Make a file that does not exist yet, for reading and writing by its owner.
@@ -171,6 +190,14 @@ impl Root {
         self.handles.forget(to.as_bytes());
         renamed.map_err(|refusal| refusal.about_both(from, to, CANNOT_RENAME))
     }
+}
+
+/// List a folder of which there is a handle.
+fn list_folder(folder: Arc<OwnedFd>, path: &RelativePath) -> Result<ReadDir, Refusal> {
+    // The handle is good for resolving only; `.` in it is the same folder, open for reading.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let open = settled(|| openat(&folder, ".", flags, Mode::empty()))?;
+    Ok(ReadDir::new(Dir::from_fd(open)?.into_iter(), folder, path.clone()))
 }
 
 /// Make a file in a folder.
