@@ -10,7 +10,7 @@
 //! | [`proto`] | sans-IO: bytes and `now` in, actions out. No socket, file, clock or thread |
 //! | [`sys`] | all `unsafe` and raw Linux, as small safe functions over `OwnedFd`/`BorrowedFd` |
 //! | [`mover`] | how bytes move: one file per I/O method and one row in its tables |
-//! | [`store`] | where bytes live: hot memory, files, the confined root, discarding |
+//! | [`store`] | where bytes live: hot memory, files, the confined root, discarding; what is in a tree |
 //! | [`trust`] | who we are and whom we know, kept in files that are private to the user |
 //! | [`tls`] | TLS 1.3 as a machine without input or output, over rustls |
 //! | [`measure`] | histograms, CPU cost, TCP_INFO summaries, the environment of a run |

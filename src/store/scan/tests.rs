@@ -127,7 +127,7 @@ fn an_unreadable_folder_is_named_and_the_rest_comes() {
     let tree = Tree::new();
     tree.file("closed/file", b"");
     tree.file("open/file", b"");
-    std::fs::set_permissions(tree.at("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(tree.at("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read_dir(tree.at("closed")).is_ok() {
         println!("skipped: this user may read any folder");
         return;
