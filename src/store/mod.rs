@@ -10,6 +10,7 @@ pub mod hashing;
 pub mod hot;
 pub mod media;
 pub mod scan;
+pub mod journal;
 
 use std::io;
 
