@@ -15,4 +15,5 @@ pub mod rename;
 pub mod signals;
 pub mod socket;
 pub mod tcp_info;
+pub mod xattr;
 pub mod zerocopy;

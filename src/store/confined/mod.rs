@@ -27,6 +27,7 @@
 //! | `entry` | what an entry of a folder is; opening one for reading |
 //! | `operations` | what the copy and the share do with paths |
 //! | `bench_files` | sources and sinks of the benchmark |
+//! | `placing` | links, folders to sync, temporaries of ours again |
 //! | `refusal` | why not |
 
 mod bench_files;
@@ -34,6 +35,7 @@ mod cache;
 mod entry;
 mod operations;
 mod path;
+mod placing;
 mod refusal;
 mod resolver;
 mod walk;

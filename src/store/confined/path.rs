@@ -75,6 +75,11 @@ impl RelativePath {
         &self.bytes
     }
 
+    /// The folder that holds the last name; nothing for the root.
+    pub fn parent(&self) -> Option<RelativePath> {
+        self.split().map(|(parent, _)| RelativePath { bytes: parent.to_vec() })
+    }
+
     /// The names on the way, outermost first.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         names(&self.bytes)
