@@ -8,9 +8,10 @@ pub mod file;
 pub mod filter;
 pub mod hashing;
 pub mod hot;
+pub mod journal;
+pub mod landing;
 pub mod media;
 pub mod scan;
-pub mod journal;
 
 use std::io;
 

@@ -1,0 +1,287 @@
+//! Where a copy lands: files come to their final names only when they are whole.
+//!
+//! # The order
+//! A file is written under a hidden temporary name in its own folder and synced; then what was stored is put into
+//! the journal, and that is synced; then the file gets its owner, attributes, mode and time, is renamed, and its
+//! folder is synced. Only then it is done. Small files go through the same in large batches, with one syncfs(2).
+//! What a power failure leaves under a final name is therefore whole, and what the journal names is on the disk.
+//!
+//! A failed sync is never tried again: the kernel reports lost writes once, so the temporaries of it go.
+//!
+//! # What lives where
+//! | file | what |
+//! |---|---|
+//! | `disk` | every operation that changes the disk, seen by a witness in tests |
+//! | `extents` | which parts of a file are written |
+//! | `incoming` | one file while it is being written |
+//! | `commit` | syncing, the journal, renaming |
+//! | `tree` | folders, links, the lock, leftovers |
+//! | `attributes` | owner, extended attributes, mode, time |
+//!
+//! Nothing here knows of peers, sockets or hashes beyond carrying them.
+
+mod attributes;
+mod commit;
+mod disk;
+mod extents;
+mod incoming;
+mod tree;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use commit::{Committed, SYNC_EACH_MAX};
+pub use disk::{Operation, Witness};
+pub use incoming::{Incoming, Ready};
+pub use tree::Lock;
+
+use super::StoreError;
+use super::confined::{Kind, Metadata, RelativePath, Root};
+use super::journal::{FileStorage, Hash, Journal, JournalError, Record, Storage};
+use crate::proto::manifest::{Entry, EntryKind};
+use disk::Disk;
+
+/// What every temporary name begins with.
+const PREFIX: &str = ".lr-";
+
+/// What outlasts a power failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// What is said to be done.
+    Full,
+    /// Content of files, but perhaps not their final names.
+    File,
+    /// Nothing in particular.
+    None,
+}
+
+/// What becomes of a file that is there already and differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced.
+    Replace,
+    /// It stays.
+    Skip,
+    /// It stays, and that is an error.
+    Fail,
+    /// It is replaced unless it was modified later than the source, or at the same time.
+    KeepNewer,
+}
+
+/// How a copy lands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LandingOptions {
+    /// What outlasts a power failure.
+    pub durability: Durability,
+    /// What becomes of what is there.
+    pub existing: Existing,
+    /// Set owner and group, and with them set-uid, set-gid and sticky.
+    pub owner: bool,
+    /// Set extended attributes; those that give rights only if the owner is set too.
+    pub xattrs: bool,
+    /// Keep the holes of files that have some.
+    pub sparse: bool,
+}
+
+/// What is to be done about an entry.
+#[derive(Debug)]
+pub enum Decision {
+    /// It is here already.
+    Have,
+    /// It has to be made.
+    Make,
+    /// It stays as it is, for this reason.
+    Skip(&'static str),
+    /// Some of it is here: these blocks, with their hashes as they were stored.
+    Resume {
+        /// Bytes of a block.
+        block_bytes: u64,
+        /// Index and hash of each.
+        blocks: Vec<(u64, Hash)>,
+    },
+    /// It cannot be made.
+    Fail(StoreError),
+}
+
+/// Why a file could not land.
+#[derive(Debug, thiserror::Error)]
+pub enum LandingError {
+    /// The destination refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal does.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// The destination of a copy. Threads share one.
+#[derive(Debug)]
+pub struct Landing<S: Storage = FileStorage> {
+    disk: Disk,
+    options: LandingOptions,
+    journal: Mutex<Journal<S>>,
+    /// What the names of this copy's temporaries begin with.
+    prefix: String,
+    /// Opened before anything is written: syncfs(2) reports what failed since then.
+    filesystem: File,
+    device: u64,
+    /// Folders that got entries that are not synced.
+    unsynced: Mutex<BTreeSet<RelativePath>>,
+}
+
+impl<S: Storage> Landing<S> {
+    /// Land in `root`, going on where `journal` says.
+    pub fn open(root: Arc<Root>, journal: Journal<S>, options: LandingOptions) -> Result<Self, LandingError> {
+        Landing::open_witnessed(root, journal, options, None)
+    }
+
+    /// [`Landing::open`], with somebody who is told of every operation and may fail it.
+    pub fn open_witnessed(
+        root: Arc<Root>,
+        journal: Journal<S>,
+        options: LandingOptions,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self, LandingError> {
+        let filesystem = root.open_folder(&RelativePath::root())?;
+        let device = device_of(&filesystem, ".")?;
+        let tag: String = journal.identity().as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let (disk, prefix) = (Disk { root, witness }, format!("{PREFIX}{tag}-"));
+        Ok(Landing {
+            disk,
+            options,
+            journal: Mutex::new(journal),
+            prefix,
+            filesystem,
+            device,
+            unsynced: Mutex::default(),
+        })
+    }
+
+    /// What is to be done about an entry. It is looked at itself, not what it may link to.
+    pub fn decide(&self, entry: &Entry) -> Decision {
+        let path = match place_of(entry) {
+            Ok(path) => path,
+            Err(error) => return Decision::Fail(error),
+        };
+        match self.disk.root.metadata(&path) {
+            Ok(found) => self.decide_about(entry, &path, found),
+            Err(StoreError::System { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.missing(entry)
+            }
+            Err(error) => Decision::Fail(error),
+        }
+    }
+
+    fn decide_about(&self, entry: &Entry, path: &RelativePath, found: Metadata) -> Decision {
+        let fail = |why| Decision::Fail(StoreError::unfit(&path.to_string(), why));
+        match (&entry.kind, found.kind) {
+            (EntryKind::Folder, Kind::Directory) => return Decision::Have,
+            (_, Kind::Directory) => return fail("is a folder, where a file is to be: move it away"),
+            (EntryKind::Folder, Kind::Symlink) => {
+                return fail("is a symbolic link, where a folder is to be: move it away");
+            }
+            (EntryKind::File { len, .. }, Kind::File) if found.len == *len && is_as_old(entry, &found) => {
+                return Decision::Have;
+            }
+            _ => {}
+        }
+        match self.options.existing {
+            Existing::Replace => self.missing(entry),
+            Existing::Skip => Decision::Skip("exists already"),
+            Existing::Fail => fail("exists already: remove it, or choose what to do with --existing"),
+            Existing::KeepNewer if modified(&entry.attributes) > (found.modified_s, found.modified_ns) => {
+                self.missing(entry)
+            }
+            Existing::KeepNewer => Decision::Skip("is newer than the source"),
+        }
+    }
+
+    /// Make it, or go on with a part of it.
+    fn missing(&self, entry: &Entry) -> Decision {
+        let journal = self.journal();
+        let Some(partial) = journal.state().partial(&entry.path) else { return Decision::Make };
+        let is_same = partial.len == entry.bytes() && partial.modified == modified(&entry.attributes);
+        if !is_same || partial.blocks.is_empty() || !matches!(entry.kind, EntryKind::File { .. }) {
+            return Decision::Make;
+        }
+        match beside(entry, &partial.temporary).and_then(|path| self.disk.root.open_own(&path)) {
+            Ok(_) => Decision::Resume {
+                block_bytes: partial.block_bytes,
+                blocks: partial.blocks.iter().map(|(index, hash)| (*index, *hash)).collect(),
+            },
+            Err(_) => Decision::Make,
+        }
+    }
+
+    /// How the journal was found, and what it says.
+    pub fn with_journal<T>(&self, look: impl FnOnce(&Journal<S>) -> T) -> T {
+        look(&self.journal())
+    }
+
+    /// The copy is complete: the journal goes.
+    pub fn complete(self) -> Result<(), LandingError> {
+        Ok(self.journal.into_inner().unwrap_or_else(PoisonError::into_inner).remove()?)
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal<S>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, records: &[Record]) -> Result<(), LandingError> {
+        self.disk.see("journal", &Operation::Append(records))?;
+        Ok(self.journal().append(records)?)
+    }
+
+    fn sync_journal(&self) -> Result<(), LandingError> {
+        self.disk.see("journal", &Operation::SyncJournal)?;
+        Ok(self.journal().sync()?)
+    }
+
+    /// A new name in the folder of an entry, which nobody can guess.
+    fn temporary(&self, entry: &Entry) -> Result<RelativePath, StoreError> {
+        let mut bits = [0; 12];
+        getrandom::fill(&mut bits).map_err(|_| StoreError::unfit(&shown(entry), "no random number can be had"))?;
+        let suffix: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+        beside(entry, format!("{}{suffix}", self.prefix).as_bytes())
+    }
+
+    fn folder_changed(&self, path: &RelativePath) {
+        if let Some(parent) = path.parent() {
+            self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(parent);
+        }
+    }
+}
+
+/// The parsed path of an entry.
+fn place_of(entry: &Entry) -> Result<RelativePath, StoreError> {
+    if entry.path.is_empty() { Ok(RelativePath::root()) } else { RelativePath::parse(&entry.path) }
+}
+
+/// A name in the same folder as an entry.
+fn beside(entry: &Entry, name: &[u8]) -> Result<RelativePath, StoreError> {
+    place_of(entry)?.parent().unwrap_or_else(RelativePath::root).join(name)
+}
+
+fn shown(entry: &Entry) -> String {
+    crate::text::printable(&entry.path)
+}
+
+fn modified(attributes: &crate::proto::manifest::Attributes) -> (i64, u32) {
+    (attributes.modified_s, attributes.modified_ns)
+}
+
+fn is_as_old(entry: &Entry, found: &Metadata) -> bool {
+    modified(&entry.attributes) == (found.modified_s, found.modified_ns)
+}
+
+fn device_of(file: &File, name: &str) -> Result<u64, StoreError> {
+    let meta = file.metadata().map_err(|error| StoreError::system(name, "cannot be looked at", error))?;
+    Ok(meta.dev())
+}
