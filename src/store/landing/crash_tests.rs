@@ -72,10 +72,13 @@ struct Model {
     seen: BTreeMap<String, usize>,
     /// The names for good, and what was done to them since.
     names: BTreeMap<String, usize>,
-    renames: Vec<(Option<String>, Option<(String, usize)>)>,
+    renames: Vec<Renamed>,
     journal: Vec<Record>,
     appended: Vec<Record>,
 }
+
+/// A name that goes, and one that comes with its file.
+type Renamed = (Option<String>, Option<(String, usize)>);
 
 #[derive(Clone)]
 enum Change {
@@ -234,8 +237,7 @@ fn recorded(options: LandingOptions) -> Vec<Step> {
     let dir = memory();
     let recorder = Arc::new(Recorder::default());
     copy(&land(dir.path(), options, Some(recorder.clone()))).unwrap();
-    let steps = recorder.steps.lock().unwrap().clone();
-    steps
+    std::mem::take(&mut *recorder.steps.lock().unwrap())
 }
 
 #[test]
