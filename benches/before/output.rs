@@ -17,7 +17,7 @@ use crate::options::Options;
 
 /// The value of [`Document::schema`].
 const SCHEMA: &str = "linerate.before-bench/1";
-/// The target: this build reaches this share of the earlier one.
+/// What is wanted: this build reaches this share of the earlier one.
 const TARGET: f64 = 0.99;
 
 /// The result file.

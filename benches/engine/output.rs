@@ -18,7 +18,7 @@ use crate::options::Options;
 
 /// The value of [`Document::schema`].
 const SCHEMA: &str = "linerate.engine-bench/1";
-/// The target: the engine reaches this share of the bare loop.
+/// What is wanted: the engine reaches this share of the bare loop.
 const TARGET: f64 = 0.95;
 
 /// The result file.

@@ -15,7 +15,7 @@ use crate::round_trips::{Counted, ROUND_TRIPS_MAX};
 
 /// The value of [`Document::schema`].
 const SCHEMA: &str = "linerate.session-bench/1";
-/// The target for half of the sessions.
+/// What half of the sessions must keep.
 const P50_MAX: Duration = Duration::from_millis(3);
 
 /// The result file.
