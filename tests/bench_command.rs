@@ -451,15 +451,23 @@ fn one_stream_over_all_sizes_needs_little_memory() {
 
 #[test]
 fn a_thousand_streams_complete_with_little_memory() {
+    thousand_streams(&["--sizes", "64KiB"]);
+}
+
+#[test]
+fn a_thousand_streams_in_tls_complete_with_little_memory() {
+    thousand_streams(&["--sizes", "1MiB", "--methods", "write", "--tls", "on"]);
+}
+
+fn thousand_streams(cells: &[&str]) {
     let files = linerate::sys::limits::raise_open_files().unwrap();
     if skip_unless(files >= 3200, &format!("a process may open {files} files here, 1,000 streams need 3,200")) {
         return;
     }
     let folder = folder();
     let serving = Serving::start();
-    let options = ["-q", "--json", "run.json", "--no-latency", "--sizes", "64KiB", "--streams", "1000"];
-    let mut command = bench(folder.path(), options);
-    command.arg(serving.host());
+    let mut command = bench(folder.path(), ["-q", "--json", "run.json", "--no-latency", "--streams", "1000"]);
+    command.args(cells).arg(serving.host());
     let (done, ours, theirs) = memory_of(&mut command, &serving);
     done.expect(0);
     let document = read_result(&folder.path().join("run.json"));

@@ -192,11 +192,12 @@ fn run_transfer(
 ) -> Result<Measured<Round>, LinkError> {
     let id = job.id;
     let (up, streams) = (job.up, job.socks.len() as u32);
+    let nodelay = plan.draft.options.nodelay;
     let mut senders = Vec::new();
     for (number, (sock, tls)) in job.socks.into_iter().enumerate() {
         let number = number as u32;
         let flow = match source {
-            Some(source) if number < up => flows::sending(transfer, plan.draft.options.nodelay, source, &sock, tls),
+            Some(source) if number < up => flows::sending(transfer, (nodelay, streams), source, &sock, tls),
             _ => flows::receiving(transfer, Sink::Discard, tls),
         };
         match flow {

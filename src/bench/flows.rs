@@ -30,10 +30,10 @@ pub fn buffer_bytes(work: &Work, tls: bool) -> usize {
     }
 }
 
-/// The flow of a stream on which this end sends; `nodelay` as the socket has it.
+/// The flow of one of `streams` on which this end sends; `nodelay` as the socket has it.
 pub fn sending<S: AsFd>(
     transfer: &Transfer,
-    nodelay: bool,
+    (nodelay, streams): (bool, u32),
     source: &Source,
     sock: &S,
     tls: Protection,
@@ -41,8 +41,9 @@ pub fn sending<S: AsFd>(
     let row = send_row(&transfer.send).ok_or_else(|| format!("no such send method: {}", transfer.send))?;
     let cork = if nodelay || transfer.chunk < row.cork_from_bytes { Cork::Never } else { Cork::Wanted };
     if let Some(tls) = tls {
+        let sizes = (transfer.chunk, secure_send::batch_bytes(streams));
         let feed = row.feed.ok_or_else(needs_kernel_tls)?();
-        return Ok(Box::new(SecureSendFlow::new(tls, feed, transfer.chunk, cork, frames(transfer.quota, source))));
+        return Ok(Box::new(SecureSendFlow::new(tls, feed, sizes, cork, frames(transfer.quota, source))));
     }
     let method = (row.make)(sock.as_fd()).map_err(|error| format!("{}: {error}", row.name))?;
     Ok(Box::new(SendFlow::new(method, transfer.chunk, cork, frames(transfer.quota, source))))

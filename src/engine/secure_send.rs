@@ -16,19 +16,27 @@ use crate::proto::message::{Tally, WorkerSample};
 use crate::proto::wire::FRAME_BYTES;
 use crate::sys::socket;
 use crate::tls::TlsConnection;
-use crate::tls::connection::{REST_BYTES_MAX, sealed_bytes_max};
+use crate::tls::connection::{RECORD_PLAIN_BYTES, REST_BYTES_MAX, sealed_bytes_max};
 
 /// Most payload that is encrypted before it is sent.
 pub const BATCH_BYTES: usize = 128 << 10;
+/// What all streams of a job may have encrypted and not sent, as far as one record for each allows.
+pub const BATCHES_BYTES_MAX: usize = 16 << 20;
 /// What a worker's buffer must hold: received ciphertext behind the rest of a record, or a header and a batch.
 pub const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(BUFFER_BYTES > REST_BYTES_MAX && BUFFER_BYTES >= BATCH_BYTES + FRAME_BYTES);
+
+/// What each of so many streams encrypts before it sends.
+pub fn batch_bytes(streams: u32) -> usize {
+    (BATCHES_BYTES_MAX / streams.max(1) as usize).clamp(RECORD_PLAIN_BYTES, BATCH_BYTES)
+}
 
 /// Sends frames through TLS. Finished when its queue is empty and all is with the kernel.
 pub struct SecureSendFlow {
     tls: Box<TlsConnection>,
     feed: Box<dyn Feed>,
     chunk: u64,
+    batch: usize,
     cork: Cork,
     queue: VecDeque<Outgoing>,
     current: Option<UnderWay>,
@@ -50,17 +58,28 @@ struct Sealed {
 }
 
 impl SecureSendFlow {
-    /// A flow that moves up to `chunk` bytes (at least 1) a call. At most [`FRAMES_MAX`] frames are taken.
+    /// A flow that moves up to `chunk` bytes (at least 1) a call, and not more than `batch` (see [`batch_bytes`]). At most [`FRAMES_MAX`] frames are taken.
     pub fn new(
         tls: Box<TlsConnection>,
         feed: Box<dyn Feed>,
-        chunk: u64,
+        (chunk, batch): (u64, usize),
         cork: Cork,
         frames: impl IntoIterator<Item = Outgoing>,
     ) -> SecureSendFlow {
         let queue = frames.into_iter().take(FRAMES_MAX).collect();
         let (current, sealed, tally) = (None, Sealed::default(), Tally::default());
-        SecureSendFlow { tls, feed, chunk: chunk.max(1), cork, queue, current, sealed, has_ended: false, tally }
+        SecureSendFlow {
+            tls,
+            feed,
+            chunk: chunk.max(1),
+            batch: batch.clamp(1, BATCH_BYTES),
+            cork,
+            queue,
+            current,
+            sealed,
+            has_ended: false,
+            tally,
+        }
     }
 }
 
@@ -133,7 +152,7 @@ impl SecureSendFlow {
         let head = FRAME_BYTES - under_way.header_sent;
         plain[..head].copy_from_slice(&under_way.header[under_way.header_sent..]);
         under_way.header_sent = FRAME_BYTES;
-        let len = under_way.next_len().unwrap_or(0).min(BATCH_BYTES);
+        let len = under_way.next_len().unwrap_or(0).min(self.batch);
         let into = &mut plain[head..head + len];
         let turn = &mut room.turn(&mut self.tally);
         let filled = self.feed.fill(into, &under_way.outgoing.source, under_way.at, turn);

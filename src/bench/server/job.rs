@@ -78,7 +78,8 @@ impl Job {
     pub(super) fn sender(&self, sock: &TcpStream, tls: Protection) -> Result<Box<dyn Flow>, String> {
         match (&self.spec.work, &self.source) {
             (Work::Transfer(transfer), Some(source)) => {
-                flows::sending(transfer, self.spec.options.nodelay, source, sock, tls)
+                let how = (self.spec.options.nodelay, self.spec.streams);
+                flows::sending(transfer, how, source, sock, tls)
             }
             _ => Err("nothing to send".to_string()),
         }
