@@ -1,4 +1,7 @@
 //! What waits to be sent on whichever stream of a copy is free next.
+//!
+//! A spike of reader, BLAKE3, stream, BLAKE3 and pwrite over these parts (4 GiB, tmpfs to tmpfs, pieces of 1 MiB, 16
+//! buffers on either end, 2 cores) moved 3.0 GB/s over one stream and 2.4 to 2.9 over two; 4.0 without hashing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

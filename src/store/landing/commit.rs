@@ -46,8 +46,8 @@ impl<S: Storage> Landing<S> {
         if self.options.durability == Durability::None { Ok(()) } else { self.sync_journal() }
     }
 
-    /// Bring files to their final names. An error is one of the whole batch, of which nothing is left; those of
-    /// single files are in the answer.
+    /// Bring files to their final names. An error is one of the whole batch: of its files some may stand under their
+    /// final names already, each of them whole, and no temporary is left. Errors of single files are in the answer.
     pub fn commit(&self, batch: Vec<Ready>) -> Result<Committed, LandingError> {
         if let Err(error) = self.sync_content(&batch) {
             for ready in batch {
