@@ -9,16 +9,13 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::secure::{self, Received, SecureError};
+use super::secure::{self, READ_BYTES, Received, Sealed, SecureError};
 use crate::proto::message::{Message, TurnedAway, Welcome};
 use crate::proto::session::{Event, Session};
 use crate::sys::socket;
 use crate::sys::tcp_info::tcp_info;
 use crate::tls::TlsConnection;
-use crate::tls::connection::{REST_BYTES_MAX, sealed_bytes_max};
 
-/// Room to receive into, behind what waits for the rest of its record.
-const READ_BYTES: usize = REST_BYTES_MAX + (16 << 10);
 /// Most bytes that are encrypted before they are sent.
 const WRITE_BYTES: usize = 16 << 10;
 /// Reads before others get their turn.
@@ -37,7 +34,7 @@ pub struct ControlConnection {
     session: Session,
     events: VecDeque<Event>,
     /// Encrypted and not yet sent.
-    sealed: Vec<u8>,
+    sealed: Sealed,
     /// Reading stopped before the socket was empty: no edge will tell of the rest.
     more_waits: bool,
     /// We said that nothing more comes.
@@ -62,7 +59,7 @@ impl ControlConnection {
             tls,
             session,
             events: VecDeque::new(),
-            sealed: Vec::new(),
+            sealed: Sealed::default(),
             more_waits: false,
             has_said_end: false,
         };
@@ -214,23 +211,14 @@ impl ControlConnection {
 
     fn try_flush(&mut self) -> Result<(), SecureError> {
         loop {
-            while !self.sealed.is_empty() {
-                match socket::send(self.sock.as_fd(), &self.sealed, false) {
-                    Ok(n) => drop(self.sealed.drain(..n)),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            let all_flushed = secure::flush(&mut self.tls, self.sock.as_fd())?;
+            let all_flushed = self.sealed.flush(&mut self.tls, self.sock.as_fd(), &mut 0)?;
             let waiting = self.session.poll_transmit();
             if !all_flushed || waiting.is_empty() || self.tls.is_handshaking() || self.has_said_end {
                 return Ok(());
             }
             let piece = &waiting[..waiting.len().min(WRITE_BYTES)];
-            self.sealed.resize(sealed_bytes_max(piece.len()), 0);
-            let (taken, n) = (piece.len(), self.tls.encrypt(piece, &mut self.sealed)?);
-            self.sealed.truncate(n);
+            let taken = piece.len();
+            self.sealed.seal(&mut self.tls, piece)?;
             self.session.handle_sent(taken);
         }
     }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use super::flow::{Budget, Flow, Progress, Room};
 use super::outbox::{Next, Outbox, Piece};
-use super::secure;
+use super::secure::{self, Sealed};
 use super::secure_send::{BATCH_BYTES, fault};
 use super::send::Cork;
 use crate::mover::Fault;
@@ -13,7 +13,6 @@ use crate::proto::message::{Tally, WorkerSample};
 use crate::proto::wire::FRAME_BYTES;
 use crate::sys::socket;
 use crate::tls::TlsConnection;
-use crate::tls::connection::sealed_bytes_max;
 
 /// Sends pieces until the outbox is closed and empty.
 pub struct CopySendFlow {
@@ -26,12 +25,9 @@ pub struct CopySendFlow {
 }
 
 /// TLS, and ciphertext on its way.
-///
-/// Invariant: `sealed[sent..]` is encrypted and not yet sent.
 struct Secured {
     tls: Box<TlsConnection>,
-    sealed: Vec<u8>,
-    sent: usize,
+    sealed: Sealed,
 }
 
 /// Invariant: `at` counts the bytes of header and payload that are dealt with.
@@ -44,7 +40,7 @@ struct UnderWay {
 impl CopySendFlow {
     /// A flow over an outbox that it shares with the other streams.
     pub fn new(outbox: Outbox, tls: Option<Box<TlsConnection>>, cork: Cork) -> CopySendFlow {
-        let tls = tls.map(|tls| Secured { tls, sealed: Vec::new(), sent: 0 });
+        let tls = tls.map(|tls| Secured { tls, sealed: Sealed::default() });
         CopySendFlow { outbox, tls, cork, current: None, has_ended: false, tally: Tally::default() }
     }
 }
@@ -105,7 +101,11 @@ impl CopySendFlow {
         let is_header = under_way.at < FRAME_BYTES;
         let next = under_way.next();
         let n = match &mut self.tls {
-            Some(secured) => secured.seal(&next[..next.len().min(BATCH_BYTES)])?,
+            Some(Secured { tls, sealed }) => {
+                let next = &next[..next.len().min(BATCH_BYTES)];
+                sealed.seal(tls, next).map_err(|error| fault(error.into()))?;
+                next.len()
+            }
             None => {
                 self.tally.calls += 1;
                 match socket::send(sock, next, is_header) {
@@ -124,17 +124,8 @@ impl CopySendFlow {
 
     /// Whether all that was encrypted is with the kernel.
     fn flush(&mut self, sock: BorrowedFd<'_>) -> Result<bool, Fault> {
-        let Some(secured) = &mut self.tls else { return Ok(true) };
-        while secured.sent < secured.sealed.len() {
-            self.tally.calls += 1;
-            match socket::send(sock, &secured.sealed[secured.sent..], false) {
-                Ok(n) => secured.sent += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(Fault::Connection(error)),
-            }
-        }
-        secure::flush(&mut secured.tls, sock).map_err(Fault::Connection)
+        let Some(Secured { tls, sealed }) = &mut self.tls else { return Ok(true) };
+        sealed.flush(tls, sock, &mut self.tally.calls).map_err(Fault::Connection)
     }
 
     fn end(&mut self, sock: BorrowedFd<'_>) -> Result<Progress, Fault> {
@@ -145,16 +136,6 @@ impl CopySendFlow {
             secured.tls.close();
         }
         Ok(if self.flush(sock)? { Progress::Finished } else { Progress::Blocked })
-    }
-}
-
-impl Secured {
-    fn seal(&mut self, plain: &[u8]) -> Result<usize, Fault> {
-        self.sealed.resize(sealed_bytes_max(plain.len()), 0);
-        let n = self.tls.encrypt(plain, &mut self.sealed).map_err(|error| fault(error.into()))?;
-        self.sealed.truncate(n);
-        self.sent = 0;
-        Ok(plain.len())
     }
 }
 

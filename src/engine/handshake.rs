@@ -9,13 +9,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustls::ClientConfig;
 
-use super::secure::{self, Received, SecureError};
-use crate::sys::socket;
+use super::secure::{self, READ_BYTES, Received, Sealed, SecureError};
 use crate::tls::TlsConnection;
-use crate::tls::connection::{REST_BYTES_MAX, sealed_bytes_max};
-
-/// Room to receive into, behind what waits for the rest of its record.
-const READ_BYTES: usize = REST_BYTES_MAX + (16 << 10);
 
 /// Shake hands on connected sockets, and send each its first bytes, encrypted.
 pub(super) fn client_side(
@@ -74,12 +69,8 @@ fn go_on(sock: &TcpStream, tls: &mut TlsConnection, buffer: &mut [u8]) -> Result
 
 /// The end of the handshake and the first bytes: a fresh connection's send buffer always has room for them.
 fn say(sock: &TcpStream, tls: &mut TlsConnection, bytes: &[u8]) -> Result<(), SecureError> {
-    let mut sealed = vec![0; sealed_bytes_max(bytes.len())];
-    let has_room = secure::flush(tls, sock.as_fd())?;
-    let n = tls.encrypt(bytes, &mut sealed)?;
-    match socket::send(sock.as_fd(), &sealed[..n], false) {
-        Ok(sent) if sent == n && has_room => Ok(()),
-        Ok(_) => Err(SecureError::Cut),
-        Err(error) => Err(error.into()),
-    }
+    let mut sealed = Sealed::default();
+    secure::flush(tls, sock.as_fd())?;
+    sealed.seal(tls, bytes)?;
+    if sealed.flush(tls, sock.as_fd(), &mut 0)? { Ok(()) } else { Err(SecureError::Cut) }
 }

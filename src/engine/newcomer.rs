@@ -16,11 +16,10 @@ use mio::{Interest, Registry, Token};
 use rustls::ServerConfig;
 use slab::Slab;
 
-use super::secure::{self, Received};
+use super::secure::{self, READ_BYTES, Received};
 use crate::proto::wire::{self, JOIN_BYTES, Join, Opening};
 use crate::sys::socket::receive;
 use crate::tls::TlsConnection;
-use crate::tls::connection::REST_BYTES_MAX;
 
 /// Time for a newcomer to say what it is, the TLS handshake included.
 pub const FIRST_BYTES_MAX: Duration = Duration::from_secs(5);
@@ -31,8 +30,6 @@ pub const NEWCOMERS_MAX: usize = 4096;
 pub const NEWCOMERS_PER_ADDRESS_MAX: usize = 512;
 /// Most plaintext that a newcomer may send before it is clear what it is.
 const HEARD_BYTES_MAX: usize = 8 << 10;
-/// Room to receive into, behind what waits for the rest of its record.
-const READ_BYTES: usize = REST_BYTES_MAX + (16 << 10);
 /// Newcomers that are accepted at a time, so that those who have said what they are leave before more come in.
 const ACCEPTS_MAX: usize = 64;
 /// When the process has no descriptor left, accepting is tried again after this.

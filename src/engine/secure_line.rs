@@ -4,21 +4,16 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::flow::Room;
-use super::secure::{self, Received};
+use super::secure::{self, Received, Sealed};
 use super::secure_send::{BATCH_BYTES, fault};
 use crate::mover::Fault;
 use crate::sys::mapping::FileMapping;
-use crate::sys::socket;
 use crate::tls::TlsConnection;
-use crate::tls::connection::sealed_bytes_max;
 
 /// TLS, and what waits on either side of it.
-///
-/// Invariant: `sealed[sent..]` is encrypted and not yet sent.
 pub(super) struct SecureLine {
     tls: Box<TlsConnection>,
-    sealed: Vec<u8>,
-    sent: usize,
+    sealed: Sealed,
     /// Plaintext that came and was not yet asked for.
     arrived: u64,
     is_over: bool,
@@ -26,21 +21,12 @@ pub(super) struct SecureLine {
 
 impl SecureLine {
     pub(super) fn new(tls: Box<TlsConnection>) -> SecureLine {
-        SecureLine { tls, sealed: Vec::new(), sent: 0, arrived: 0, is_over: false }
+        SecureLine { tls, sealed: Sealed::default(), arrived: 0, is_over: false }
     }
 
     /// Send what waits; whether all of it went.
     pub(super) fn flush(&mut self, sock: BorrowedFd<'_>, calls: &mut u64) -> Result<bool, Fault> {
-        while self.sent < self.sealed.len() {
-            *calls += 1;
-            match socket::send(sock, &self.sealed[self.sent..], false) {
-                Ok(n) => self.sent += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(Fault::Connection(error)),
-            }
-        }
-        secure::flush(&mut self.tls, sock).map_err(Fault::Connection)
+        self.sealed.flush(&mut self.tls, sock, calls).map_err(Fault::Connection)
     }
 
     /// Encrypt up to `len` bytes of the payload and send as much as the socket takes; how many are dealt with.
@@ -58,7 +44,7 @@ impl SecureLine {
         let len = len.min(BATCH_BYTES);
         let mut plain = room.buffer()?;
         let sealed = match payload.copy_to(0, &mut plain[..len]) {
-            Ok(()) => self.seal(&plain[..len]),
+            Ok(()) => self.sealed.seal(&mut self.tls, &plain[..len]).map_err(|error| fault(error.into())),
             Err(error) => Err(Fault::Connection(error)),
         };
         room.pool.give(plain);
@@ -91,13 +77,5 @@ impl SecureLine {
         let n = self.arrived.min(left);
         self.arrived -= n;
         Ok((n as usize, is_empty && self.arrived == 0))
-    }
-
-    fn seal(&mut self, plain: &[u8]) -> Result<(), Fault> {
-        self.sealed.resize(sealed_bytes_max(plain.len()), 0);
-        let n = self.tls.encrypt(plain, &mut self.sealed).map_err(|error| fault(error.into()))?;
-        self.sealed.truncate(n);
-        self.sent = 0;
-        Ok(())
     }
 }

@@ -5,18 +5,16 @@
 //! still be in the processor's second-level cache when the kernel copies it.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::flow::{Budget, Flow, Progress, Room};
-use super::secure::{self, SecureError};
+use super::secure::{self, Sealed, SecureError};
 use super::send::{Cork, FRAMES_MAX, Outgoing, UnderWay};
 use crate::mover::{Fault, Feed};
 use crate::proto::message::{Tally, WorkerSample};
 use crate::proto::wire::FRAME_BYTES;
-use crate::sys::socket;
 use crate::tls::TlsConnection;
-use crate::tls::connection::{RECORD_PLAIN_BYTES, REST_BYTES_MAX, sealed_bytes_max};
+use crate::tls::connection::{RECORD_PLAIN_BYTES, REST_BYTES_MAX};
 
 /// Most payload that is encrypted before it is sent.
 pub const BATCH_BYTES: usize = 128 << 10;
@@ -41,20 +39,11 @@ pub struct SecureSendFlow {
     queue: VecDeque<Outgoing>,
     current: Option<UnderWay>,
     sealed: Sealed,
+    /// Payload of what is sealed: counted once all is with the kernel.
+    sealed_payload: u64,
     /// The end was said.
     has_ended: bool,
     tally: Tally,
-}
-
-/// Ciphertext on its way.
-///
-/// Invariant: `sent` ≤ `len` ≤ `bytes.len()`; `payload` of it is counted once all is with the kernel.
-#[derive(Debug, Default)]
-struct Sealed {
-    bytes: Vec<u8>,
-    sent: usize,
-    len: usize,
-    payload: u64,
 }
 
 impl SecureSendFlow {
@@ -77,6 +66,7 @@ impl SecureSendFlow {
             queue,
             current,
             sealed,
+            sealed_payload: 0,
             has_ended: false,
             tally,
         }
@@ -92,10 +82,11 @@ impl Flow for SecureSendFlow {
         let mut budget = Budget::new();
         self.hear(sock, room)?;
         loop {
+            let before = self.tally.bytes;
             if !self.send_sealed(sock)? {
                 return Ok(Progress::Blocked);
             }
-            if !budget.spend(std::mem::take(&mut self.sealed.payload)) {
+            if !budget.spend(self.tally.bytes - before) {
                 return Ok(Progress::Again);
             }
             if self.current.is_none() {
@@ -133,17 +124,11 @@ impl SecureSendFlow {
 
     /// Whether all that was encrypted is with the kernel.
     fn send_sealed(&mut self, sock: BorrowedFd<'_>) -> Result<bool, Fault> {
-        while self.sealed.sent < self.sealed.len {
-            self.tally.calls += 1;
-            match socket::send(sock, &self.sealed.bytes[self.sealed.sent..self.sealed.len], false) {
-                Ok(n) => self.sealed.sent += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(Fault::Connection(error)),
-            }
+        let is_sent = self.sealed.flush(&mut self.tls, sock, &mut self.tally.calls).map_err(Fault::Connection)?;
+        if self.sealed.is_empty() {
+            self.tally.bytes += std::mem::take(&mut self.sealed_payload);
         }
-        self.tally.bytes += self.sealed.payload;
-        secure::flush(&mut self.tls, sock).map_err(Fault::Connection)
+        Ok(is_sent)
     }
 
     /// Encrypt the next piece of a frame; the frame again when more of it is to come.
@@ -156,24 +141,17 @@ impl SecureSendFlow {
         let into = &mut plain[head..head + len];
         let turn = &mut room.turn(&mut self.tally);
         let filled = self.feed.fill(into, &under_way.outgoing.source, under_way.at, turn);
-        let sealed = filled.and_then(|()| self.seal(&plain[..head + len]));
+        let sealed = filled.and_then(|()| {
+            let sealed = self.sealed.seal(&mut self.tls, &plain[..head + len]);
+            sealed.map_err(|error| fault(error.into()))
+        });
         room.pool.give(plain);
         sealed?;
-        self.sealed.payload = len as u64;
+        self.sealed_payload = len as u64;
         if len > 0 {
             under_way.handle_sent(len as u64, self.chunk);
         }
         Ok(under_way.next_len().is_some().then_some(under_way))
-    }
-
-    fn seal(&mut self, plain: &[u8]) -> Result<(), Fault> {
-        let wanted = sealed_bytes_max(plain.len());
-        if self.sealed.bytes.len() < wanted {
-            self.sealed.bytes.resize(wanted, 0);
-        }
-        let n = self.tls.encrypt(plain, &mut self.sealed.bytes).map_err(|error| fault(error.into()))?;
-        (self.sealed.sent, self.sealed.len) = (0, n);
-        Ok(())
     }
 
     fn end(&mut self, sock: BorrowedFd<'_>) -> Result<Progress, Fault> {
