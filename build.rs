@@ -1,15 +1,22 @@
-//! Tells the program which commit it was built from, as `LINERATE_COMMIT`.
+//! Tells the program which commit it was built from, as `LINERATE_COMMIT`, and makes the page of a share small.
 //!
-//! A result without its commit cannot be reproduced. Nothing here may fail a build: without git, or outside a
-//! checkout (a tarball, a registry), the commit is `unknown`.
+//! A result without its commit cannot be reproduced. The commit may not fail a build: without git, or outside a
+//! checkout (a tarball, a registry), it is `unknown`.
 
 use std::path::Path;
 use std::process::Command;
 
-fn main() {
+#[cfg(feature = "web")]
+#[path = "src/share/page/embed.rs"]
+mod page;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     watch();
+    #[cfg(feature = "web")]
+    page::write(Path::new(&std::env::var("OUT_DIR")?))?;
     let commit = commit().unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=LINERATE_COMMIT={commit}");
+    Ok(())
 }
 
 /// Asks cargo to run this again whenever the answer may have changed, and not otherwise.

@@ -15,7 +15,7 @@ use linerate::proto::probe::{Exchange, Side, Sizes, Step};
 use linerate::proto::rights::Rights;
 use linerate::proto::secret::Secret;
 use linerate::proto::session::{Event, Session};
-use linerate::proto::wire::{Frame, Join, Length, Opening, PROTOCOL_VERSION, Preface};
+use linerate::proto::wire::{Frame, FrameKind, Join, Length, Opening, PROTOCOL_VERSION, Preface};
 use linerate::units::{Rate, parse_size_list};
 
 /// Workers in the sample that a server typically sends.
@@ -28,7 +28,7 @@ criterion_main!(benches);
 
 fn headers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wire");
-    let frame = Frame { file: 7, offset: 1 << 40, length: Length::Bytes(1 << 20), timed: true };
+    let frame = Frame { file: 7, offset: 1 << 40, length: Length::Bytes(1 << 20), kind: FrameKind::Timed };
     let join = Join { token: [0x5a; 16] };
     let preface = Preface { version: PROTOCOL_VERSION };
     let (frame_bytes, join_bytes, preface_bytes) = (frame.encode(), join.encode(), preface.encode());

@@ -15,8 +15,12 @@
 //! | [`tls`] | TLS 1.3 as a machine without input or output, over rustls |
 //! | [`measure`] | histograms, CPU cost, TCP_INFO summaries, the environment of a run |
 //! | [`engine`] | the mio loops: workers, streams, buffer pools, connections |
-//! | [`mod@bench`] | the matrix, its interleaving, the runner and the server of `linerate bench` |
-//! | [`report`] | the result file, the terminal tables, the picture |
+//! | [`link`] | the client's end of a session, as calls that wait |
+//! | [`mod@bench`] | the matrix, its interleaving, the runner and the serving side of `linerate bench` |
+//! | [`transfer`] | copy jobs on either end: reading, storing, running, receipts |
+//! | [`server`] | `linerate serve`: the sessions of many clients, each with its jobs |
+//! | [`report`] | the result file, the terminal tables, the picture; reading receipts |
+//! | [`share`] | a folder on the LAN: web page, uploads, search, chat (feature `web`; the only tokio) |
 //! | [`cli`] | one file per subcommand |
 //!
 //! # The one idea
@@ -26,13 +30,18 @@
 pub mod bench;
 pub mod cli;
 pub mod engine;
+pub mod link;
 pub mod measure;
 pub mod mover;
 pub mod proto;
 pub mod report;
+pub mod server;
+#[cfg(feature = "web")]
+pub mod share;
 pub mod store;
 pub mod sys;
 pub mod text;
 pub mod tls;
+pub mod transfer;
 pub mod trust;
 pub mod units;

@@ -82,8 +82,25 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece> + '_ {
     })
 }
 
+/// JSON as the same JSON that commands no terminal: what is unsafe in its strings is written as `\u202e`.
+///
+/// Line ends stay, which JSON has between its parts only.
+pub fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || !is_unsafe(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            shown.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    shown
+}
+
 /// Whether a character acts on the text around it, or cannot be seen.
-fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' // soft hyphen, grapheme joiner
@@ -168,6 +185,16 @@ mod tests {
         ];
         for (bytes, limit, shown) in table {
             assert_eq!(printable_limit(bytes, limit), shown, "{bytes:?} {limit}");
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_and_acts_on_nothing() {
+        let said = serde_json::json!({ "a": "x\u{1b}[2J\u{9b}\u{7f}\u{202e}\u{e0041}ü\n" });
+        for text in [said.to_string(), serde_json::to_string_pretty(&said).unwrap()] {
+            let shown = printable_json(&text);
+            assert!(!shown.chars().any(|c| c != '\n' && is_unsafe(c)), "{shown}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), said);
         }
     }
 

@@ -292,7 +292,8 @@ fn a_client_that_vanishes_leaves_the_server_to_the_next() {
         still_serves(&serving);
     }
     let said = serving.end().expect(0).stderr;
-    assert!(said.starts_with("served 6 sessions, "), "{said}");
+    // Before it, perhaps, that a stream of a killed client came too late.
+    assert!(said.lines().any(|line| line.starts_with("served 6 sessions, ")), "{said}");
 }
 
 #[test]

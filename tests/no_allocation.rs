@@ -16,7 +16,7 @@ use linerate::engine::send::{Cork, Outgoing, SendFlow};
 use linerate::mover::{Pool, RECEIVE, ReceiveRow, SEND, SendRow, Sink, Source};
 use linerate::proto::message::WorkerSample;
 use linerate::proto::probe::{Exchange, Side, Sizes};
-use linerate::proto::wire::{Frame, Length};
+use linerate::proto::wire::{Frame, FrameKind, Length};
 use linerate::store::{file, hot};
 use linerate::sys::pipe::Pipe;
 
@@ -118,7 +118,7 @@ fn allocations(near: (&mut dyn Flow, &TcpStream), far: (&mut dyn Flow, &TcpStrea
 
 fn of_transfer(send: &SendRow, receive: &ReceiveRow, source: &Source, chunks: u64) -> u64 {
     let (near, far) = pair();
-    let frame = Frame { file: 0, offset: 0, length: Length::UntilEnd, timed: false };
+    let frame = Frame { file: 0, offset: 0, length: Length::UntilEnd, kind: FrameKind::Data };
     let outgoing = Outgoing { frame, source: source.clone() };
     let mut sending = SendFlow::new((send.make)(near.as_fd()).unwrap(), CHUNK_BYTES, Cork::Wanted, [outgoing]);
     let mut receiving = ReceiveFlow::new((receive.make)(), receive.takes_all, CHUNK_BYTES, Sink::Discard);

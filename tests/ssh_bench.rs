@@ -169,16 +169,13 @@ fn what_goes_through_ssh_is_labelled() {
 #[test]
 fn the_far_end_listens_where_it_may() {
     let Some(sshd) = Sshd::start() else { return };
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (taken, low, free) = taken_and_free();
     let (_, document) = measured(&sshd, &["--remote-port", &free.to_string(), &target()]);
     assert_eq!(document.settings.peer, format!("127.0.0.1:{free}"));
 
-    // Two that follow each other, of which one is taken.
-    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
-    let low = taken.local_addr().unwrap().port();
-    let range = format!("{low}-{}", low.saturating_add(1));
+    let range = format!("{low}-{free}");
     let (_, document) = measured(&sshd, &["--remote-port", &range, "--remote-address", "127.0.0.1", &target()]);
-    assert_eq!(document.settings.peer, format!("127.0.0.1:{}", low + 1));
+    assert_eq!(document.settings.peer, format!("127.0.0.1:{free}"));
     let (_, document) = measured(&sshd, &["--remote-port", &range, "--through-ssh", &target()]);
     assert!(document.settings.through_ssh);
 
@@ -187,6 +184,27 @@ fn the_far_end_listens_where_it_may() {
     fails(&sshd, 6, &["--remote-port", &range, &target()], &words);
     let words = ["no free port for --through-ssh in 4 attempts", "choose others with --remote-port"];
     fails(&sshd, 6, &["--remote-port", &range, "--through-ssh", &target()], &words);
+    drop(taken);
+}
+
+/// Two ports that follow each other: one that is taken as long as its socket lives, and one that is free. The kernel
+/// gives neither to whoever asks it for any port, since both lie outside the range that it takes those from.
+fn taken_and_free() -> (TcpListener, u16, u16) {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let bounds: Vec<u16> = range.split_whitespace().map(|bound| bound.parse().unwrap()).collect();
+    let is_given = |port: u16| (bounds[0]..=bounds[1]).contains(&port);
+    // Where two runs of this test go on at once, they begin at different places.
+    let start = (std::process::id() % 1000) as u16 * 2;
+    let lows = (1024..u16::MAX - 1).step_by(2).filter(|low| !is_given(*low) && !is_given(low + 1));
+    let mut lows: Vec<u16> = lows.collect();
+    let count = lows.len();
+    lows.rotate_left(usize::from(start) % count.max(1));
+    let pair = lows.into_iter().find_map(|low| {
+        let taken = TcpListener::bind(("0.0.0.0", low)).ok()?;
+        let _free = TcpListener::bind(("0.0.0.0", low + 1)).ok()?;
+        Some((taken, low, low + 1))
+    });
+    pair.expect("two free ports that follow each other")
 }
 
 #[test]

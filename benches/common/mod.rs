@@ -1,5 +1,5 @@
 //! What the side-by-side benches share: pairs and their ratios, child processes that never outlive us, runs of the
-//! program itself, files to be sent, result files.
+//! program itself, files to be sent, free ports, the network, result files.
 
 #![allow(dead_code, reason = "each bench uses its own part of it")]
 
@@ -7,6 +7,11 @@ pub mod child;
 pub mod corpus;
 pub mod interrupt;
 pub mod mode;
+pub mod network;
 pub mod own;
 pub mod pairs;
+pub mod pem;
+pub mod ports;
 pub mod record;
+pub mod target;
+pub mod version;

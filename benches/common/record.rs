@@ -19,12 +19,14 @@ pub struct Record {
 impl Record {
     /// `results/NAME-<UTC time>.json`.
     pub fn prepare(name: &str) -> anyhow::Result<Record> {
+        Record::named(&format!("{name}-{}.json", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
+    }
+
+    /// `results/FILE`, in place of one that is there.
+    pub fn named(file: &str) -> anyhow::Result<Record> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
-        let file = format!("{name}-{}.json", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
-        let record = Record {
-            path: folder.join(&file),
-            partial: folder.join(format!(".{file}.{}.partial", std::process::id())),
-        };
+        let record =
+            Record { path: folder.join(file), partial: folder.join(format!(".{file}.{}.partial", std::process::id())) };
         fs::create_dir_all(&folder).and_then(|()| File::create(&record.partial)).with_context(|| record.name())?;
         Ok(record)
     }

@@ -4,8 +4,8 @@ use anyhow::Context;
 use serde_json::Value;
 
 use crate::common::own;
+use crate::common::ports;
 use crate::peer::{Congestion, Figures, Kind, Peer, Workload};
-use crate::ports;
 use crate::processes::{self, End, Running, version};
 
 /// One of the two.

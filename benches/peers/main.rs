@@ -17,8 +17,6 @@
 //! | `peer` | the trait that every tool stands behind, workloads and figures |
 //! | `own_side`, `iperf`, `nuttcp`, `nginx`, `openssl`, `qperf`, `sockperf` | one tool each |
 //! | `processes` | a server and a client process: output, CPU time, memory |
-//! | `ports` | free ports, and who listens |
-//! | `network` | a network namespace in which every tool uses the same congestion control |
 //! | `contests` | who meets whom at what, and the targets |
 //! | `matches` | the pairs of a contest |
 //! | `output` | the tables and the result file |
@@ -28,7 +26,6 @@ mod common;
 mod contests;
 mod iperf;
 mod matches;
-mod network;
 mod nginx;
 mod nuttcp;
 mod openssl;
@@ -36,13 +33,12 @@ mod options;
 mod output;
 mod own_side;
 mod peer;
-mod ports;
 mod processes;
 mod qperf;
 mod sockperf;
 
-use common::interrupt;
 use common::record::Record;
+use common::{interrupt, network};
 use options::Options;
 
 fn main() -> anyhow::Result<()> {

@@ -3,10 +3,10 @@
 use linerate::bench::statistics::median;
 use serde::Serialize;
 
+use crate::common::network::Network;
 use crate::common::pairs::Ratio;
 use crate::common::{interrupt, own};
 use crate::contests::{self, CANDIDATES, Contest, Ours};
-use crate::network::Network;
 use crate::options::Options;
 use crate::own_side::Linerate;
 use crate::peer::{Congestion, Figures, Peer, Workload};

@@ -8,13 +8,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use linerate::trust::identity::Identity;
 
 use crate::common::corpus::Corpus;
+use crate::common::pem::pem;
+use crate::common::ports;
 use crate::peer::{Congestion, Figures, Peer, Workload};
-use crate::ports;
 use crate::processes::{self, End, Running, version};
 
 /// Where systems have it that keep it from the PATH of users.
@@ -130,12 +129,6 @@ http {{
 }}
 "
     )
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(der);
-    let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// What curl says: bytes, and bytes per second over the whole of its life, the handshake included.

@@ -7,11 +7,11 @@ use linerate::measure::environment;
 use linerate::proto::facts::Environment;
 use serde::Serialize;
 
+use crate::common::network::Network;
 use crate::common::pairs::Ratio;
 use crate::common::{mode, own};
 use crate::contests::Target;
 use crate::matches::{Played, Result};
-use crate::network::Network;
 use crate::options::Options;
 use crate::peer::{Congestion, Figures};
 

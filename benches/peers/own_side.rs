@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use linerate::measure::environment;
 
+use crate::common::ports::Server;
 use crate::common::{interrupt, own};
 use crate::peer::{Congestion, Figures, Kind, Peer, Workload};
 use crate::processes::{self, End, Running};

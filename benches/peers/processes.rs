@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::common::child::Guard;
+use crate::common::ports::Server;
+pub use crate::common::version::version;
 use crate::common::{interrupt, own};
 
 /// How often the processes are looked at.
@@ -79,12 +81,6 @@ impl Running {
         content(&self.output)
     }
 
-    /// The same and what it complained about, short, for a message.
-    pub fn said(&self) -> String {
-        let both = [&self.errors, &self.output].map(|file| content(file).unwrap_or_default());
-        linerate::text::printable_limit(both.join(" ").trim().as_bytes(), SAID_CHARS_MAX)
-    }
-
     /// To a good end, some time after what it measures.
     fn finish(&mut self, millis: u64, other: Option<&mut Running>) -> anyhow::Result<()> {
         self.wait(Duration::from_millis(millis) + SLACK, other)?;
@@ -104,6 +100,17 @@ impl Running {
             sleep(LOOK_EVERY);
         }
         Ok(())
+    }
+}
+
+impl Server for Running {
+    fn has_ended(&mut self) -> anyhow::Result<bool> {
+        self.look()
+    }
+
+    fn said(&self) -> String {
+        let both = [&self.errors, &self.output].map(|file| content(file).unwrap_or_default());
+        linerate::text::printable_limit(both.join(" ").trim().as_bytes(), SAID_CHARS_MAX)
     }
 }
 
@@ -171,13 +178,4 @@ fn parse_stat(stat: &str) -> Option<(char, f64)> {
 fn parse_peak(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()? << 10)
-}
-
-/// The first line of what a program prints about its version; the reason why it cannot be run.
-pub fn version(program: &str, option: &str) -> Result<String, String> {
-    let output = Command::new(program).arg(option).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{program}: not installed or not usable: {error}"))?;
-    let both = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&both).into_owned();
-    text.lines().next().map(|line| line.trim().to_owned()).ok_or_else(|| format!("{program} {option}: says nothing"))
 }

@@ -3,8 +3,8 @@
 
 use anyhow::Context;
 
+use crate::common::ports;
 use crate::peer::{Congestion, Figures, Peer, Workload};
-use crate::ports;
 use crate::processes::{self, End, Running, version};
 
 /// sockperf.

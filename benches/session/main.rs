@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A server that runs as a process of its own lets this one in again and again, over loopback; what is timed is what
-//! `linerate bench` does itself, [`linerate::bench::link::Link::connect`]. Then a session is opened through a proxy
+//! `linerate bench` does itself, [`linerate::link::Link::connect`]. Then a session is opened through a proxy
 //! that notes who speaks: round trips are counted, not derived from times. A session that leaves a descriptor behind
 //! at either end, or takes more round trips than it may, is an error, in a test run too. Writes
 //! `results/session-<UTC time>.json`, schema `linerate.session-bench/1`.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use linerate::bench::link::{Access, Link};
+use linerate::link::{Access, Link};
 use linerate::measure::histogram::LatencyHistogram;
 use serde::Serialize;
 

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use linerate::bench::link::Access;
+use linerate::link::Access;
 use linerate::tls::client::Pin;
 use linerate::trust::ticket_file;
 

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::flows::{self, Protection};
-use super::link::{Ended, Link, LinkError, Ticker};
+use super::flows::{self, HotSources};
 use super::outcome::{EndCost, Round};
 use super::plan::{CellPlan, LatencyPlan, Plan};
 use crate::engine::Config;
 use crate::engine::dial::Dial;
 use crate::engine::options::congestion_of;
+use crate::engine::secure::Protection;
+use crate::link::{Ended, Link, LinkError, Ticker};
 use crate::measure::histogram::LatencyHistogram;
 use crate::measure::tcp;
 use crate::mover::{Sink, Source};
@@ -46,6 +47,14 @@ pub enum Measured<T> {
     Unavailable(String),
 }
 
+/// This end of a run.
+pub struct Client {
+    /// The session.
+    pub link: Link,
+    /// What is sent from memory.
+    pub hot: HotSources,
+}
+
 /// A running job: its number and our end of its streams.
 struct Job {
     id: u32,
@@ -57,7 +66,7 @@ struct Job {
 
 /// Measure one throughput cell once.
 pub fn transfer(
-    link: &mut Link,
+    client: &mut Client,
     plan: &Plan,
     options: &SocketOptions,
     cell: &CellPlan,
@@ -72,10 +81,11 @@ pub fn transfer(
         sink: plan.server_sink.clone(),
         quota: plan.quota(cell),
     };
-    let source = match our_source(link, plan, cell) {
+    let source = match our_source(&mut client.hot, plan, cell) {
         Ok(source) => source,
         Err(why) => return Ok(Measured::Unavailable(why)),
     };
+    let link = &mut client.link;
     let spec = job_spec(plan, Work::Transfer(transfer.clone()), cell.streams, options, cell.tls);
     let job = match begin(link, plan, &spec)? {
         Measured::Done(job) => job,
@@ -92,18 +102,19 @@ pub fn transfer(
 
 /// Measure one latency size once, on one connection.
 pub fn latency(
-    link: &mut Link,
+    client: &mut Client,
     plan: &Plan,
     options: &SocketOptions,
     LatencyPlan { size, tls }: LatencyPlan,
     ticker: &mut dyn Ticker,
 ) -> Result<Measured<(LatencyHistogram, bool)>, LinkError> {
     let reply = plan.draft.reply.unwrap_or(size);
-    let source = match link.hot.source(size.max(reply)) {
+    let source = match client.hot.source(size.max(reply)) {
         Ok(source) => source,
         Err(error) => return Ok(Measured::Unavailable(error.to_string())),
     };
     let options = SocketOptions { nodelay: true, ..options.clone() };
+    let link = &mut client.link;
     let spec = job_spec(plan, Work::Exchange { request: size, reply }, 1, &options, tls);
     let job = match begin(link, plan, &spec)? {
         Measured::Done(job) => job,
@@ -115,11 +126,11 @@ pub fn latency(
     measured
 }
 
-fn our_source(link: &mut Link, plan: &Plan, cell: &CellPlan) -> Result<Option<Source>, String> {
+fn our_source(hot: &mut HotSources, plan: &Plan, cell: &CellPlan) -> Result<Option<Source>, String> {
     match &plan.source {
         _ if plan.draft.direction == Direction::Receive => Ok(None),
         Some(file) => Ok(Some(file.clone())),
-        None => link.hot.source(cell.size).map(Some).map_err(|error| error.to_string()),
+        None => hot.source(cell.size).map(Some).map_err(|error| error.to_string()),
     }
 }
 
@@ -146,7 +157,12 @@ fn begin(link: &mut Link, plan: &Plan, spec: &JobSpec) -> Result<Measured<Job>, 
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let wanted = if spec.workers == 0 { tokens.len() as u32 } else { spec.workers };
-    let config = Config { workers: wanted.min(cores).max(1), cpus: plan.draft.client_cpus.clone(), spin: spec.spin };
+    let config = Config {
+        workers: wanted.min(cores).max(1),
+        cpus: plan.draft.client_cpus.clone(),
+        spin: spec.spin,
+        nice: false,
+    };
     link.engine(config)?.shape(flows::buffer_bytes(&spec.work, spec.tls));
     let headers: Vec<Vec<u8>> = tokens.iter().map(|token| Join { token: *token }.encode().to_vec()).collect();
     let options = ours(spec);

@@ -5,21 +5,18 @@ use std::os::fd::AsFd;
 use crate::engine::exchange::ExchangeFlow;
 use crate::engine::flow::Flow;
 use crate::engine::receive::ReceiveFlow;
+use crate::engine::secure::Protection;
 use crate::engine::secure_receive::SecureReceiveFlow;
 use crate::engine::secure_send::{self, SecureSendFlow};
 use crate::engine::send::{Cork, Outgoing, SendFlow};
 use crate::mover::{Sink, Source, needs_kernel_tls, receive_row, send_row};
 use crate::proto::message::{Quota, Transfer, Work};
 use crate::proto::probe::{Exchange, Side, Sizes};
-use crate::proto::wire::{Frame, Length};
+use crate::proto::wire::{Frame, FrameKind, Length};
 use crate::store::{StoreError, hot};
-use crate::tls::TlsConnection;
 
 /// Largest buffer that a worker gets for request/response; longer messages take several calls.
 const EXCHANGE_BUFFER_BYTES_MAX: u64 = 1 << 20;
-
-/// What protects a stream, if anything does.
-pub type Protection = Option<Box<TlsConnection>>;
 
 /// Bytes of each buffer that the workers of such a job need.
 pub fn buffer_bytes(work: &Work, tls: bool) -> usize {
@@ -73,11 +70,11 @@ pub fn exchanging(
 }
 
 fn frames(quota: Quota, source: &Source) -> Vec<Outgoing> {
-    let frame = |length, timed| Outgoing { frame: Frame { file: 0, offset: 0, length, timed }, source: source.clone() };
+    let frame = |length, kind| Outgoing { frame: Frame { file: 0, offset: 0, length, kind }, source: source.clone() };
     match quota {
-        Quota::UntilStopped => vec![frame(Length::UntilEnd, false)],
+        Quota::UntilStopped => vec![frame(Length::UntilEnd, FrameKind::Data)],
         Quota::Exactly { warmup, bytes } => {
-            vec![frame(Length::Bytes(warmup), false), frame(Length::Bytes(bytes), true)]
+            vec![frame(Length::Bytes(warmup), FrameKind::Data), frame(Length::Bytes(bytes), FrameKind::Timed)]
         }
     }
 }

@@ -2,20 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::cell::{self, Measured};
-use super::link::{Link, LinkError, Ticker};
+use super::cell::{self, Client, Measured};
+use super::flows::HotSources;
 use super::outcome::{CellOutcome, LatencyOutcome, LinkFacts, Outcome};
 use super::plan::{CellPlan, LatencyPlan, Plan};
 use super::schedule::{self, Item};
+use crate::link::{Link, LinkError, Ticker};
 use crate::measure::environment;
 use crate::measure::histogram::LatencyHistogram;
 use crate::mover::needs_kernel_tls;
 use crate::proto::message::{Capability, Description, Direction, Place, Reply, Request, SocketOptions};
 use crate::text::printable_limit;
-
-/// What a loopback link uses where nobody chose, the first that both ends may use: a congestion control that paces
-/// would measure its own timers.
-const UNPACED: [&str; 2] = ["cubic", "reno"];
 
 /// Why a run could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +39,11 @@ pub fn run(mut link: Link, plan: Plan, progress: &mut dyn Progress) -> Result<(O
     let congestion = Some(facts.congestion.clone()).filter(|name| !name.is_empty());
     let options = SocketOptions { congestion, ..plan.draft.options.clone() };
     let mut outcome = prepare(plan, facts, &description);
-    let error = measure(&mut link, &mut outcome, &options, progress).err();
+    let mut client = Client { link, hot: HotSources::default() };
+    let error = measure(&mut client, &mut outcome, &options, progress).err();
     outcome.cut_short = error.as_ref().map(ToString::to_string);
     outcome.elapsed_s = started.elapsed().as_secs_f64();
-    link.close();
+    client.link.close();
     Ok((outcome, error))
 }
 
@@ -116,13 +114,13 @@ fn choose_congestion(
         return Ok((wanted.clone(), None));
     }
     let default = &senders[0].1.congestion_control;
-    if !loopback || UNPACED.contains(&default.as_str()) {
+    let both = [client, &server.environment];
+    let is_permitted = |name: &str| both.iter().all(|end| end.congestion_available.iter().any(|has| has == name));
+    if !loopback || !environment::paces(default) {
         return Ok((default.clone(), Some("the system's default".to_string())));
     }
-    let both = [client, &server.environment];
-    let is_permitted = |name: &&&str| both.iter().all(|end| end.congestion_available.iter().any(|has| has == **name));
-    let (chosen, reason) = match UNPACED.iter().find(is_permitted) {
-        Some(name) => (*name, format!("not the system's {default}, which paces: a loopback would measure its timers")),
+    let (chosen, reason) = match environment::unpaced(is_permitted) {
+        Some(name) => (name, format!("not the system's {default}, which paces: a loopback would measure its timers")),
         None => (default.as_str(), "the system's default; it paces, so this loopback measures its timers".to_string()),
     };
     Ok((chosen.to_string(), Some(reason)))
@@ -180,7 +178,7 @@ fn lacks(name: &str, list: &[Capability]) -> Option<String> {
 }
 
 fn measure(
-    link: &mut Link,
+    client: &mut Client,
     outcome: &mut Outcome,
     options: &SocketOptions,
     progress: &mut dyn Progress,
@@ -191,7 +189,7 @@ fn measure(
     for round in rounds {
         for item in round {
             progress.advance(done, all, &name(outcome, item));
-            measure_item(link, outcome, options, item, progress)?;
+            measure_item(client, outcome, options, item, progress)?;
             done += 1;
         }
         outcome.rounds_measured += 1;
@@ -201,7 +199,7 @@ fn measure(
 }
 
 fn measure_item(
-    link: &mut Link,
+    client: &mut Client,
     outcome: &mut Outcome,
     options: &SocketOptions,
     item: Item,
@@ -214,7 +212,7 @@ fn measure_item(
             if cell.unavailable.is_some() {
                 return Ok(());
             }
-            match cell::transfer(link, plan, options, &plan.cells[n], progress)? {
+            match cell::transfer(client, plan, options, &plan.cells[n], progress)? {
                 Measured::Done((round, tcp)) => {
                     cell.rounds.push(round);
                     cell.tcp = Some(tcp);
@@ -227,7 +225,7 @@ fn measure_item(
             if row.unavailable.is_some() {
                 return Ok(());
             }
-            match cell::latency(link, plan, options, plan.latency[n], progress)? {
+            match cell::latency(client, plan, options, plan.latency[n], progress)? {
                 Measured::Done((histogram, shared)) => {
                     row.histogram.merge(&histogram);
                     row.shared |= shared;

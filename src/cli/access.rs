@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::bench::link::Access;
+use crate::link::Access;
 use crate::proto::ticket::{Fingerprint, Ticket};
 use crate::tls::client::Pin;
 use crate::trust::peers::Peers;

@@ -11,16 +11,16 @@ use super::host::Peer;
 use super::list::{CpusOfBoth, Names, Numbers, Sizes, Switches};
 use super::own_server::OwnServer;
 use super::progress::Line;
-use super::reach::{Far, Ways};
+use super::reach::{Far, Serves, Ways};
 use super::result_file::ResultFile;
 use super::serve::PORT_DEFAULT;
 use super::ssh::{SshArgs, Target};
 use super::{Exit, access, exit, out};
-use crate::bench::link::{Link, LinkError};
 use crate::bench::outcome::Outcome;
 use crate::bench::plan::{self, Draft, Plan, PlanError};
 use crate::bench::run;
 use crate::engine::dial::Family;
+use crate::link::Link;
 use crate::proto::message::{Direction, Place, SocketOptions};
 use crate::report::{self, build, schema::Document, terminal};
 use crate::text::printable;
@@ -199,8 +199,8 @@ pub(super) fn run(args: Args, command: &[OsString]) -> anyhow::Result<Exit> {
     let measured = run::run(link, plan, &mut line);
     line.clear();
     let (outcome, error) = measured?;
-    // Either way the far end has ended then.
-    let far = far.filter(|_| matches!(error, Some(LinkError::Lost { .. })));
+    // A session that is lost and a stream that cannot be connected are told apart by chance where the far end is gone.
+    let far = far.filter(|_| error.as_ref().is_some_and(|error| exit::of_link(error) == Exit::Unconnected));
     let way = far.and_then(Far::end_of_lost).map(|way| format!(" ({way})")).unwrap_or_default();
     let document = build::document(&outcome, command.iter().map(|word| printable(word.as_encoded_bytes())).collect());
     // Saved first, and shown even if that fails: neither must cost the other.
@@ -299,7 +299,7 @@ fn reach(args: &Args, plan: &mut Plan) -> anyhow::Result<(Option<Far>, Link)> {
     // What is started over ssh serves the folder of the files that are named; a daemon serves its own.
     let mut started = |target: &Target| {
         let folder = served_folder(plan, |parent| Ok(parent.to_path_buf()))?;
-        ways.started_over_ssh(target, folder.as_deref())
+        ways.started_over_ssh(target, folder.as_deref().map_or(Serves::Nothing, Serves::Folder))
     };
     match peer {
         Peer::Ssh(target) => started(target).map(|(remote, link)| (Some(Far::Ssh(remote)), link)),

@@ -1,13 +1,16 @@
 //! Exit codes, and which failure has which.
 
+use super::copy::LocationError;
 use super::reach::Unreachable;
 use super::ssh::SshError;
 use super::verify::ManifestError;
-use crate::bench::link::LinkError;
 use crate::bench::plan::PlanError;
 use crate::bench::run::RunError;
 use crate::engine::dial::DialError;
+use crate::link::LinkError;
 use crate::proto::ticket::TicketError;
+use crate::store::StoreError;
+use crate::transfer::run::RunError as CopyRunError;
 use crate::trust::TrustError;
 use crate::units::UnitError;
 
@@ -69,11 +72,58 @@ pub(super) fn of_error(error: &anyhow::Error) -> Exit {
         if cause.is::<UnitError>() || cause.is::<ManifestError>() || is_ticket {
             return Exit::Usage;
         }
+        if let Some(run) = cause.downcast_ref::<CopyRunError>() {
+            return of_copy(run);
+        }
+        if cause.is::<Misuse>() || cause.is::<LocationError>() {
+            return Exit::Usage;
+        }
+        #[cfg(feature = "web")]
+        if let Some(client) = cause.downcast_ref::<crate::share::client::ClientError>() {
+            return of_client(client);
+        }
+        #[cfg(feature = "web")]
+        if cause.is::<Interrupted>() {
+            return Exit::Interrupted;
+        }
         if cause.is::<DialError>() || cause.is::<Unreachable>() {
             return Exit::Unconnected;
         }
     }
     Exit::Failed
+}
+
+/// What was asked for makes no sense, and what to write instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Misuse(pub(super) String);
+
+/// Ctrl-C at a question.
+#[cfg(feature = "web")]
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(super) struct Interrupted;
+
+/// The code of a share's failure.
+#[cfg(feature = "web")]
+pub(super) fn of_client(error: &crate::share::client::ClientError) -> Exit {
+    use crate::share::client::ClientError;
+    match error {
+        ClientError::Unreachable { .. } | ClientError::Lost(_) | ClientError::Silent(_) => Exit::Unconnected,
+        ClientError::Refused { .. } => Exit::Refused,
+        ClientError::Unproven => Exit::Unverified,
+        _ => Exit::Failed,
+    }
+}
+
+/// The code of a copy's failure.
+pub(super) fn of_copy(error: &CopyRunError) -> Exit {
+    match error {
+        CopyRunError::Link(link) => of_link(link),
+        CopyRunError::Stream { .. } => Exit::Unconnected,
+        CopyRunError::Store(StoreError::Filter { .. }) => Exit::Usage,
+        CopyRunError::Peer { .. } | CopyRunError::Store(_) | CopyRunError::Here(_) => Exit::Failed,
+    }
 }
 
 /// The code of a link's failure.
@@ -83,7 +133,7 @@ pub(super) fn of_link(error: &LinkError) -> Exit {
         LinkError::Dial(_) | LinkError::Lost { .. } => Exit::Unconnected,
         LinkError::Refused { .. } | LinkError::WantsTicket { .. } | LinkError::TurnedAway { .. } => Exit::Refused,
         LinkError::Interrupted => Exit::Interrupted,
-        LinkError::Tls(_) | LinkError::System { .. } => Exit::Failed,
+        LinkError::Tls(_) | LinkError::System { .. } | LinkError::Missing { .. } => Exit::Failed,
     }
 }
 

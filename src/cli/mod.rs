@@ -6,7 +6,10 @@ use clap::{Parser, Subcommand};
 
 mod access;
 mod bench;
+#[cfg(feature = "web")]
+mod chat;
 mod completions;
+mod copy;
 mod exit;
 mod host;
 mod list;
@@ -15,11 +18,15 @@ mod man;
 mod out;
 mod own_server;
 mod pair;
+#[cfg(feature = "web")]
+mod peers;
 mod progress;
 mod reach;
 mod report;
 mod result_file;
 mod serve;
+#[cfg(feature = "web")]
+mod share;
 pub mod ssh;
 mod ticket;
 mod verify;
@@ -53,7 +60,21 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(Box<bench::Args>),
+    Copy(Box<copy::Args>),
+    Get(Box<copy::GetArgs>),
+    Put(Box<copy::PutArgs>),
+    Ls(Box<copy::ls::Args>),
     Serve(Box<serve::Args>),
+    #[cfg(feature = "web")]
+    Share(Box<share::Args>),
+    #[cfg(feature = "web")]
+    Chat(chat::Args),
+    #[cfg(feature = "web")]
+    Send(Box<share::send::Args>),
+    #[cfg(feature = "web")]
+    Receive(Box<share::receive::Args>),
+    #[cfg(feature = "web")]
+    Peers(peers::Args),
     Pair(pair::Args),
     Ticket(ticket::Args),
     Verify(verify::Args),
@@ -72,7 +93,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     logging::begin(&cli.logging);
     let done = match cli.command {
         Command::Bench(args) => bench::run(*args, &arguments),
+        Command::Copy(args) => copy::run(*args),
+        Command::Get(args) => copy::get(*args),
+        Command::Put(args) => copy::put(*args),
+        Command::Ls(args) => copy::ls::run(*args),
         Command::Serve(args) => serve::run(*args),
+        #[cfg(feature = "web")]
+        Command::Share(args) => share::run(*args),
+        #[cfg(feature = "web")]
+        Command::Chat(args) => chat::run(args),
+        #[cfg(feature = "web")]
+        Command::Send(args) => share::send::run(&args),
+        #[cfg(feature = "web")]
+        Command::Receive(args) => share::receive::run(&args),
+        #[cfg(feature = "web")]
+        Command::Peers(args) => peers::run(&args),
         Command::Pair(args) => pair::run(args),
         Command::Ticket(args) => ticket::run(args),
         Command::Verify(args) => verify::run(args),

@@ -28,6 +28,19 @@ pub(super) fn ask(question: &str) -> bool {
     io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
 }
 
+/// Ask the person for a line of at most so many bytes; empty when there is none.
+#[cfg(feature = "web")]
+pub(super) fn ask_text(question: &str, bytes_max: u64) -> String {
+    use std::io::{BufRead, Read};
+    let mut err = io::stderr().lock();
+    if write!(err, "{question}").and_then(|()| err.flush()).is_err() {
+        return String::new();
+    }
+    let mut answer = String::new();
+    let read = io::stdin().lock().take(bytes_max).read_line(&mut answer);
+    if read.is_ok() { answer.trim().to_string() } else { String::new() }
+}
+
 /// One line for an error and its causes, without saying twice what a cause says again.
 pub(super) fn complain(error: &anyhow::Error) {
     let mut line = error.to_string();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::bench::link::Ticker;
 use crate::bench::run::Progress;
+use crate::link::Ticker;
 
 const TEMPLATE: &str = "{wide_bar} {pos}/{len} · {msg} · {eta} left";
 const REDRAWS_PER_S: u8 = 4;

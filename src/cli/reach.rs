@@ -10,8 +10,8 @@ use anyhow::Context;
 use super::access::{self, AccessArgs};
 use super::own_server::OwnServer;
 use super::ssh::{Remote, SshArgs, Target};
-use crate::bench::link::{Access, CONNECT_MAX, Link, LinkError};
 use crate::engine::dial::{self, DialError, Family};
+use crate::link::{Access, CONNECT_MAX, Link, LinkError};
 use crate::proto::ticket::Ticket;
 
 /// How long a daemon is looked for before ssh is tried: a firewall that drops what it does not know should not cost
@@ -30,13 +30,24 @@ pub(super) enum Far {
 }
 
 impl Far {
-    /// Where the link to it was lost: end it; what was wrong with the way to it, if that is known.
+    /// Where there is no connection to it any more: end it; what was wrong with the way to it, if that is known.
     pub(super) fn end_of_lost(self) -> Option<String> {
         match self {
             Far::Own(_) => None,
             Far::Ssh(remote) => remote.end_of_lost(),
         }
     }
+}
+
+/// What a server that we start may be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Serves<'a> {
+    /// No files.
+    Nothing,
+    /// Those of a folder there.
+    Folder(&'a Path),
+    /// All that the user there can reach; paths begin at his home.
+    OwnFiles,
 }
 
 /// What holds for every way to a server.
@@ -81,9 +92,34 @@ impl Unreachable {
 impl Ways<'_> {
     /// With a daemon: by a ticket that is at hand, as a stranger, or by a ticket that the person at the terminal gives.
     pub(super) fn daemon(&self, host: &str, port: u16) -> anyhow::Result<Link> {
+        Ok(self.daemon_with_access(host, port)?.0)
+    }
+
+    /// The same, and what let us in.
+    pub(super) fn daemon_with_access(&self, host: &str, port: u16) -> anyhow::Result<(Link, Access)> {
         let addresses = dial::resolve(host, port, self.family)?;
         let ticket = self.access.find(host, port, &addresses)?;
         self.enter(host, &addresses, ticket.as_ref(), CONNECT_MAX)
+    }
+
+    /// With the daemon that a ticket is at hand for; `None` where there is no such ticket, or nobody answers.
+    pub(super) fn daemon_by_ticket(&self, host: &str, port: u16) -> anyhow::Result<Option<(Link, Access)>> {
+        // A name that only ssh knows is none for the resolver.
+        let Ok(addresses) = dial::resolve(host, port, self.family) else { return Ok(None) };
+        let Some(ticket) = self.access.find(host, port, &addresses)? else { return Ok(None) };
+        match self.enter(host, &addresses, Some(&ticket), LOOK_MAX) {
+            Err(error) if is_nobody_there(&error) => {
+                tracing::info!(host, port, "no daemon answers: trying ssh");
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// With a daemon that has let us in before, by the same.
+    pub(super) fn daemon_again(&self, host: &str, port: u16, access: &Access) -> anyhow::Result<Link> {
+        let addresses = dial::resolve(host, port, self.family)?;
+        Ok(Link::connect(&addresses, self.bind, access)?)
     }
 
     /// With the daemon, if one runs there; `None` where nobody answers and nothing says that somebody should.
@@ -98,14 +134,14 @@ impl Ways<'_> {
             Err(_) => return Ok(None),
         };
         if let Some(ticket) = self.access.find(host, port, &addresses)? {
-            return self.enter(host, &addresses, Some(&ticket), CONNECT_MAX).map(Some);
+            return self.enter(host, &addresses, Some(&ticket), CONNECT_MAX).map(|(link, _)| Some(link));
         }
         match self.enter(host, &addresses, None, LOOK_MAX) {
             Err(error) if is_nobody_there(&error) => {
                 tracing::info!(host, port, "no daemon answers: trying ssh");
                 Ok(None)
             }
-            other => other.map(Some),
+            other => other.map(|(link, _)| Some(link)),
         }
     }
 
@@ -115,11 +151,13 @@ impl Ways<'_> {
         Ok(Link::connect(&addresses, self.bind, &self.access.access(Some(ticket)))?)
     }
 
-    /// With a server that is started for this session, and may serve a folder there.
-    pub(super) fn started_over_ssh(&self, target: &Target, folder: Option<&Path>) -> anyhow::Result<(Remote, Link)> {
+    /// With a server that is started for this session.
+    pub(super) fn started_over_ssh(&self, target: &Target, files: Serves<'_>) -> anyhow::Result<(Remote, Link)> {
         let mut words: Vec<OsString> = ["--allow", "bench,read,write"].map(OsString::from).to_vec();
-        if let Some(folder) = folder {
-            words.extend([OsString::from("--"), folder.as_os_str().to_owned()]);
+        match files {
+            Serves::Nothing => {}
+            Serves::Folder(folder) => words.extend([OsString::from("--"), folder.as_os_str().to_owned()]),
+            Serves::OwnFiles => words.push(OsString::from("--own-files")),
         }
         let remote = Remote::start(self.ssh, target, &words)?;
         let ticket = Ticket::decode(remote.ticket()).with_context(|| format!("{target}: the ticket of the far end"))?;
@@ -150,13 +188,17 @@ impl Ways<'_> {
         addresses: &[SocketAddr],
         ticket: Option<&Ticket>,
         timeout: Duration,
-    ) -> anyhow::Result<Link> {
-        match Link::connect_within(addresses, self.bind, &self.access.access(ticket), timeout) {
+    ) -> anyhow::Result<(Link, Access)> {
+        let access = self.access.access(ticket);
+        match Link::connect_within(addresses, self.bind, &access, timeout) {
             Err(LinkError::WantsTicket { peer, why }) => match access::ask(host)? {
-                Some(ticket) => Ok(Link::connect(addresses, self.bind, &self.access.access(Some(&ticket)))?),
+                Some(ticket) => {
+                    let access = self.access.access(Some(&ticket));
+                    Ok((Link::connect(addresses, self.bind, &access)?, access))
+                }
                 None => Err(LinkError::WantsTicket { peer, why }.into()),
             },
-            other => Ok(other?),
+            other => Ok((other?, access)),
         }
     }
 

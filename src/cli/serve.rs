@@ -1,4 +1,4 @@
-//! `linerate serve`: the other end of a measurement.
+//! `linerate serve`: the other end of a measurement or a copy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use super::host::Host;
 use super::ssh::{PortRange, address_of_ssh_connection};
 use super::ticket::{addresses, new as making};
 use super::{Exit, out};
-use crate::bench::server::{Config, OpenBench, Policy, ServeError, Server, Summary};
 use crate::proto::gate::TicketBook;
 use crate::proto::rights::Rights;
 use crate::proto::ticket::{ADDRESSES_MAX, Address, Ticket};
+use crate::server::{Config, OpenBench, Policy, ServeError, Server, Summary};
 use crate::trust::identity::Identity;
 use crate::trust::places::Places;
 use crate::trust::same_user::{self, Published};
@@ -25,18 +25,19 @@ pub(super) const PORT_DEFAULT: u16 = 5290;
 /// What stands before the ticket on standard output when a program reads it.
 pub(super) const TICKET_LINE: &str = "linerate-ticket ";
 
-/// Let holders of a ticket measure against this machine, until Ctrl-C.
+/// Let holders of a ticket measure against this machine and copy from and to it, until Ctrl-C.
 ///
 /// It prints a ticket that is valid while it runs; `linerate ticket new` makes tickets that outlive it. Programs of the
 /// same user on the same machine need none.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  linerate serve\n  linerate serve --listen 192.0.2.7:5290 --ticket-file ticket\n  \
-                  linerate serve /data --allow bench,read,write     # as --source and --sink, too\n  \
+                  linerate serve /data --read-only                  # may be copied from\n  \
+                  linerate serve /data --allow bench,read,write     # and to\n  \
                   linerate serve --open-bench --max-duration 5min   # strangers may measure"
 )]
 pub(super) struct Args {
-    /// A folder in which clients may name sources and make new sink files; without it they can do neither.
+    /// The folder that clients may copy from and to, and name as sources and sinks; without it they can do neither.
     root: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one and says which [default: [::]:5290, which takes IPv4 too; any free
     /// port with --ticket-on-stdout].
@@ -48,6 +49,9 @@ pub(super) struct Args {
     /// End after one session, or when standard input ends. The identity is made for this run only.
     #[arg(long)]
     once: bool,
+    /// Let clients name all files that this user can reach, instead of those of a folder.
+    #[arg(long, hide = true, requires = "ticket_on_stdout", conflicts_with = "root")]
+    own_files: bool,
     /// Say nothing but the address and errors; with this a ticket is shown only in the file of --ticket-file.
     #[arg(long, short)]
     quiet: bool,
@@ -62,6 +66,9 @@ struct Trust {
     /// The most that any ticket gives: any of bench, read, write [default: bench, and read with a folder].
     #[arg(long, value_name = "RIGHTS")]
     allow: Option<Rights>,
+    /// Let nobody write, whatever a ticket says: as --allow bench,read.
+    #[arg(long, conflicts_with = "allow")]
+    read_only: bool,
     /// Write the ticket to this file, which nobody else can read, instead of printing it.
     #[arg(long, value_name = "PATH")]
     ticket_file: Option<PathBuf>,
@@ -89,8 +96,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         // Whoever has no home still serves, but is another one each time.
         false => places.as_ref().map_or_else(|_| Identity::ephemeral(), Identity::load_or_create)?,
     };
-    let allow =
-        args.trust.allow.unwrap_or(if args.root.is_some() { Rights::BENCH.union(Rights::READ) } else { Rights::BENCH });
+    let reads = args.root.is_some() || args.trust.read_only;
+    let allow = args.trust.allow.unwrap_or(if reads { Rights::BENCH.union(Rights::READ) } else { Rights::BENCH });
     let mut ticket = Ticket {
         secret: making::draw()?,
         rights: allow,
@@ -129,7 +136,14 @@ fn bind(
         let store = places.filter(|_| !args.once).map(TicketStore::open).transpose()?;
         let open = OpenBench { duration_max: args.trust.max_duration.0, sessions_max: args.trust.max_sessions };
         let policy = Policy { allow, book, store, open_bench: args.trust.open_bench.then_some(open) };
-        Ok(Config { listen, root: args.root.clone(), once: args.once, identity: identity.clone(), policy })
+        Ok(Config {
+            listen,
+            root: args.root.clone(),
+            own_files: args.own_files,
+            once: args.once,
+            identity: identity.clone(),
+            policy,
+        })
     };
     let everywhere = |port| [SocketAddr::from(([0u16; 8], port)), SocketAddr::from(([0u8; 4], port))];
     let wanted: Vec<SocketAddr> = match (args.listen, args.port_range) {

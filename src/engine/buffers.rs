@@ -140,6 +140,19 @@ impl Buffer {
         self.len = (self.len + n).min(self.all().len());
     }
 
+    /// Nothing is in it any more.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Exchange what two buffers of the same size hold, without copying it; others keep what they have.
+    pub fn swap(&mut self, other: &mut Buffer) {
+        if self.shared.bytes == other.shared.bytes {
+            std::mem::swap(&mut self.memory, &mut other.memory);
+            std::mem::swap(&mut self.len, &mut other.len);
+        }
+    }
+
     fn all(&self) -> &[u8] {
         self.memory.as_deref().unwrap_or(&[])
     }
@@ -175,6 +188,23 @@ mod tests {
         drop(first);
         assert!(buffers.try_take().unwrap().filled().is_empty(), "a buffer comes back empty");
         drop(second);
+    }
+
+    #[test]
+    fn buffers_of_one_size_exchange_what_they_hold() {
+        let hold = |pool: &Buffers, text: &[u8]| {
+            let mut buffer = pool.take().unwrap();
+            buffer.room()[..text.len()].copy_from_slice(text);
+            buffer.fill(text.len());
+            buffer
+        };
+        let (one, two, other) = (Buffers::new(8, 1), Buffers::new(8, 1), Buffers::new(9, 1));
+        let (mut a, mut b, mut c) = (hold(&one, b"a"), hold(&two, b"bb"), hold(&other, b"ccc"));
+        a.swap(&mut b);
+        a.swap(&mut c);
+        assert_eq!([a.filled(), b.filled(), c.filled()], [&b"bb"[..], b"a", b"ccc"]);
+        a.clear();
+        assert_eq!((a.filled().len(), a.room().len()), (0, 8));
     }
 
     #[test]

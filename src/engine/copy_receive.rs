@@ -1,8 +1,9 @@
 //! The receiving flow of a copy: frames into shared buffers, and whole frames to those who store them.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::mpsc::Sender;
+use std::sync::Arc;
 
 use super::batching::Batching;
 use super::buffers::{Buffer, Buffers};
@@ -11,6 +12,7 @@ use super::secure::{self, Received};
 use super::secure_send::fault;
 use crate::mover::Fault;
 use crate::proto::message::{Tally, WorkerSample};
+use crate::proto::verify::BlockHash;
 use crate::proto::wire::{FRAME_BYTES, Frame, Length, WireError};
 use crate::sys::socket;
 use crate::tls::TlsConnection;
@@ -22,12 +24,29 @@ pub struct Arrived {
     pub frame: Frame,
     /// Its payload.
     pub payload: Buffer,
+    /// Of a frame that comes from this very process; nothing came over a stream then.
+    pub near: Option<Near>,
+}
+
+/// What is known of content that did not leave the process.
+#[derive(Debug)]
+pub struct Near {
+    /// Hashes of what is in the buffer: one, or one of each file of a pack; none where nothing is verified.
+    pub hashes: Vec<BlockHash>,
+    /// The buffer is empty: so many bytes of this file, at the offset of the frame, are meant.
+    pub range: Option<(Arc<File>, u64)>,
+}
+
+/// Where frames go that came whole; all streams of a copy share it.
+pub trait Deliver: Send + Sync {
+    /// Take one, without waiting; `false` when nobody stores any more.
+    fn deliver(&self, arrived: Arrived) -> bool;
 }
 
 /// Takes frames until the peer ends the stream.
 pub struct CopyReceiveFlow {
     buffers: Buffers,
-    arrived: Sender<Arrived>,
+    arrived: Arc<dyn Deliver>,
     tls: Option<Box<TlsConnection>>,
     /// Plaintext that waits for a buffer.
     plain: Vec<u8>,
@@ -51,7 +70,7 @@ const BETWEEN_FRAMES: State = State::Header([0; FRAME_BYTES], 0);
 
 impl CopyReceiveFlow {
     /// A flow that takes frames of up to the size of a buffer.
-    pub fn new(buffers: Buffers, arrived: Sender<Arrived>, tls: Option<Box<TlsConnection>>) -> CopyReceiveFlow {
+    pub fn new(buffers: Buffers, arrived: Arc<dyn Deliver>, tls: Option<Box<TlsConnection>>) -> CopyReceiveFlow {
         let (state, batching, tally) = (BETWEEN_FRAMES, Batching::default(), Tally::default());
         CopyReceiveFlow { buffers, arrived, tls, plain: Vec::new(), is_over: false, state, batching, tally }
     }
@@ -204,7 +223,7 @@ impl CopyReceiveFlow {
                 self.tally.bytes += n as u64;
                 if left > n {
                     self.state = State::Payload(frame, payload, left - n);
-                } else if self.arrived.send(Arrived { frame, payload }).is_err() {
+                } else if !self.arrived.deliver(Arrived { frame, payload, near: None }) {
                     return Err(Fault::Resource {
                         what: "nobody stores any more",
                         error: io::ErrorKind::BrokenPipe.into(),

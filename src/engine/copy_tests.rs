@@ -5,17 +5,25 @@ use std::sync::mpsc::{Receiver, channel};
 use mio::{Poll, Token};
 
 use super::buffers::Buffers;
-use super::copy_receive::{Arrived, CopyReceiveFlow};
+use super::copy_receive::{Arrived, CopyReceiveFlow, Deliver};
 use super::copy_send::CopySendFlow;
-use super::outbox::{Outbox, Piece};
+use super::outbox::{Carrier, Outbox, Payload, Piece};
 use super::send::Cork;
 use super::*;
-use crate::proto::wire::{Frame, Length};
+use crate::proto::wire::{Frame, FrameKind, Length};
 use crate::tls::client::Pin;
 use crate::tls::{Ciphers, TlsConnection, client, server};
 use crate::trust::identity::Identity;
 
 const GROUP: Group = 1;
+
+struct Inbox(std::sync::mpsc::Sender<Arrived>);
+
+impl Deliver for Inbox {
+    fn deliver(&self, arrived: Arrived) -> bool {
+        self.0.send(arrived).is_ok()
+    }
+}
 
 fn engine(workers: u32) -> (Engine, Poll) {
     let poll = Poll::new().unwrap();
@@ -74,6 +82,7 @@ fn running(streams: u32, tls: bool, buffer_bytes: usize) -> Running {
     let (reading, storing) = (Buffers::new(buffer_bytes, 3), Buffers::new(buffer_bytes, 2));
     storing.nudge_with(receiver.nudger(GROUP));
     let (arrive, arrived) = channel();
+    let arrive: Arc<dyn Deliver> = Arc::new(Inbox(arrive));
     for stream in 0..streams {
         let (near, far) = connected();
         let (ours, theirs) = if tls { Some(secured()).unzip() } else { (None, None) };
@@ -96,12 +105,16 @@ fn every_piece_arrives(streams: u32, tls: bool) {
             payload.room()[..bytes.len()].copy_from_slice(&bytes);
             payload.fill(bytes.len());
             let length = Length::Bytes(bytes.len() as u64);
-            outbox.push(Piece { frame: Frame { file, offset: 0, length, timed: false }, payload });
+            outbox.push(Piece {
+                frame: Frame { file, offset: 0, length, kind: FrameKind::Data },
+                payload: Payload::Buffer(payload),
+                hashes: Vec::new(),
+            });
         }
         outbox.close();
     });
     let mut seen = vec![false; PIECES as usize];
-    for Arrived { frame, payload } in running.arrived.iter().take(PIECES as usize) {
+    for Arrived { frame, payload, .. } in running.arrived.iter().take(PIECES as usize) {
         assert!(payload.filled() == payload_of(frame.file, len_of(frame.file)), "piece {}", frame.file);
         assert!(!std::mem::replace(&mut seen[frame.file as usize], true));
     }
@@ -131,8 +144,8 @@ fn whoever_stores_slowly_holds_back_whoever_reads() {
     for file in 0..3 {
         let mut payload = running.reading.take().unwrap();
         payload.fill(1 << 20);
-        let frame = Frame { file, offset: 0, length: Length::Bytes(1 << 20), timed: false };
-        running.outbox.push(Piece { frame, payload });
+        let frame = Frame { file, offset: 0, length: Length::Bytes(1 << 20), kind: FrameKind::Data };
+        running.outbox.push(Piece { frame, payload: Payload::Buffer(payload), hashes: Vec::new() });
     }
     // Two buffers of the storing end: the third piece waits until one is back.
     let (first, second) = (running.arrived.recv().unwrap(), running.arrived.recv().unwrap());
@@ -147,8 +160,8 @@ fn a_frame_that_fits_no_buffer_ends_its_stream() {
     let big = Buffers::new(2000, 1);
     let mut payload = big.take().unwrap();
     payload.fill(2000);
-    let frame = Frame { file: 0, offset: 0, length: Length::Bytes(2000), timed: false };
-    running.outbox.push(Piece { frame, payload });
+    let frame = Frame { file: 0, offset: 0, length: Length::Bytes(2000), kind: FrameKind::Data };
+    running.outbox.push(Piece { frame, payload: Payload::Buffer(payload), hashes: Vec::new() });
     assert!(running.arrived.recv().is_err(), "the flow is gone, and nothing arrived");
     running.sender.stop(GROUP, 1);
 }

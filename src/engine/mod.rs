@@ -79,6 +79,8 @@ pub struct Config {
     pub cpus: Vec<u32>,
     /// Busy polling: never sleep.
     pub spin: bool,
+    /// They get in nobody's way: idle CPU and I/O classes.
+    pub nice: bool,
 }
 
 /// What an engine says, in the order in which it happened.
@@ -194,6 +196,7 @@ impl Engine {
                 epoch,
                 cpu: config.cpus.get(number as usize % config.cpus.len().max(1)).copied(),
                 spin: config.spin,
+                nice: config.nice,
             };
             let (waker, thread) = worker::spawn(setup)?;
             handles.push(Handle { commands, waker: Arc::new(waker), thread: Some(thread) });

@@ -16,7 +16,7 @@ use mio::{Interest, Registry, Token};
 use rustls::ServerConfig;
 use slab::Slab;
 
-use super::secure::{self, READ_BYTES, Received};
+use super::secure::{self, Protection, READ_BYTES, Received};
 use crate::proto::wire::{self, JOIN_BYTES, Join, Opening};
 use crate::sys::socket::receive;
 use crate::tls::TlsConnection;
@@ -58,7 +58,7 @@ pub enum Arrival {
         /// Its socket.
         sock: TcpStream,
         /// What protects it, if anything does.
-        tls: Option<Box<TlsConnection>>,
+        tls: Protection,
         /// What it presents. Not judged yet.
         token: wire::Token,
     },

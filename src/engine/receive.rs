@@ -6,7 +6,7 @@ use super::batching::Batching;
 use super::flow::{Budget, Flow, Progress, Room};
 use crate::mover::{Fault, Moved, ReceiveMethod, Sink};
 use crate::proto::message::{Tally, Timed, WorkerSample};
-use crate::proto::wire::{FRAME_BYTES, Frame, Length};
+use crate::proto::wire::{FRAME_BYTES, Frame, FrameKind, Length};
 use crate::sys::socket;
 
 /// Takes frames until the peer ends the stream.
@@ -98,7 +98,8 @@ impl ReceiveFlow {
             Length::Bytes(n) => Some(n),
             Length::UntilEnd => None,
         };
-        self.state = State::Payload { left, bytes: 0, timed_from_ns: frame.timed.then(|| room.now_ns()) };
+        self.state =
+            State::Payload { left, bytes: 0, timed_from_ns: (frame.kind == FrameKind::Timed).then(|| room.now_ns()) };
         self.end_frame_if_whole(room);
         Ok(None)
     }

@@ -10,6 +10,9 @@ use crate::tls::{TlsConnection, TlsError};
 /// Room to receive into where little is expected: behind what waits for the rest of its record.
 pub(super) const READ_BYTES: usize = REST_BYTES_MAX + (16 << 10);
 
+/// What protects a data stream, if anything does.
+pub type Protection = Option<Box<TlsConnection>>;
+
 /// Why a TLS connection is over.
 #[derive(Debug, thiserror::Error)]
 pub enum SecureError {

@@ -8,7 +8,7 @@ use super::secure::{self, Received};
 use super::secure_send::fault;
 use crate::mover::{Fault, Sink};
 use crate::proto::message::{Tally, Timed, WorkerSample};
-use crate::proto::wire::{FRAME_BYTES, Frame, Length};
+use crate::proto::wire::{FRAME_BYTES, Frame, FrameKind, Length};
 use crate::tls::TlsConnection;
 
 /// Takes frames until the peer ends the stream.
@@ -153,7 +153,7 @@ fn begin(frame: &Frame, now_ns: &dyn Fn() -> u64) -> State {
         Length::Bytes(n) => n,
         Length::UntilEnd => u64::MAX,
     };
-    State::Payload { left, bytes: 0, timed_from_ns: frame.timed.then(now_ns) }
+    State::Payload { left, bytes: 0, timed_from_ns: (frame.kind == FrameKind::Timed).then(now_ns) }
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
     fn stream(lengths: &[u64]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for length in lengths {
-            bytes.extend(Frame { file: 0, offset: 0, length: Length::Bytes(*length), timed: true }.encode());
+            bytes.extend(Frame { file: 0, offset: 0, length: Length::Bytes(*length), kind: FrameKind::Timed }.encode());
             bytes.resize(bytes.len() + *length as usize, 7);
         }
         bytes

@@ -193,10 +193,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::proto::wire::FrameKind;
     use crate::store::hot;
 
     fn frame(offset: u64, length: Length) -> Outgoing {
-        let frame = Frame { file: 0, offset, length, timed: false };
+        let frame = Frame { file: 0, offset, length, kind: FrameKind::Data };
         Outgoing { frame, source: hot::open(1).expect("a hot source") }
     }
 

@@ -23,9 +23,9 @@ use super::{Answer, Command, Group, Tag};
 use crate::measure::histogram::LatencyHistogram;
 use crate::mover::{Fault, Pool};
 use crate::proto::message::WorkerSample;
-use crate::sys::affinity;
 use crate::sys::pipe::Pipe;
 use crate::sys::tcp_info::{TcpInfo, tcp_info};
+use crate::sys::{affinity, priority};
 
 const WAKER: Token = Token(usize::MAX);
 /// Events taken from the kernel at a time.
@@ -43,6 +43,7 @@ pub(super) struct Setup {
     pub(super) epoch: Instant,
     pub(super) cpu: Option<u32>,
     pub(super) spin: bool,
+    pub(super) nice: bool,
 }
 
 /// Start a worker thread; its waker makes it look at its inbox.
@@ -97,6 +98,11 @@ impl Worker {
         if let Some(cpu) = self.setup.cpu {
             // The plan has checked that the CPU exists; where pinning is forbidden the run goes on unpinned.
             let _ = affinity::pin_this_thread(cpu);
+        }
+        if self.setup.nice
+            && let Err(error) = priority::yield_to_all()
+        {
+            tracing::warn!(%error, "a worker does not yield to other programs in all ways");
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {

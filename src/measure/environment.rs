@@ -38,6 +38,26 @@ pub fn capture(local: Option<IpAddr>) -> Environment {
     }
 }
 
+/// What a loopback link uses where nobody chose: a congestion control that paces would wait for its own timers.
+const UNPACED: [&str; 2] = ["cubic", "reno"];
+
+/// Whether a congestion control may space out what it sends.
+pub fn paces(congestion: &str) -> bool {
+    !UNPACED.contains(&congestion)
+}
+
+/// The first congestion control that does not pace and is permitted.
+pub fn unpaced(is_permitted: impl Fn(&str) -> bool) -> Option<&'static str> {
+    UNPACED.into_iter().find(|name| is_permitted(name))
+}
+
+/// What connections within this machine should use where nobody chose; nothing where the system's default is as good.
+pub fn congestion_of_loopback() -> Option<&'static str> {
+    let default = read_line("/proc/sys/net/ipv4/tcp_congestion_control")?;
+    let permitted = || permitted(UNPACED.map(str::to_string).to_vec());
+    paces(&default).then(|| unpaced(|name| permitted().iter().any(|has| has == name)))?
+}
+
 /// Version and commit of this program: `0.1.0 (1a2b3c4d5e)`.
 pub fn version() -> String {
     format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("LINERATE_COMMIT"))
@@ -58,6 +78,11 @@ fn read_line(path: impl AsRef<Path>) -> Option<String> {
     let text = read_text(path)?;
     let line = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     (!line.is_empty()).then(|| line.to_owned())
+}
+
+/// The name of this machine.
+pub fn host() -> String {
+    host_and_kernel().0
 }
 
 fn host_and_kernel() -> (String, String) {

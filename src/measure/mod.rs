@@ -6,5 +6,6 @@
 pub mod cpu;
 pub mod environment;
 pub mod histogram;
+pub mod memory;
 pub mod nic;
 pub mod tcp;

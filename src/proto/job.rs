@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::message::JobId;
+use super::message::{JobId, Reply};
 use super::wire::Token;
 
 /// A token that was not used for so long is void.
@@ -29,6 +29,19 @@ pub struct Seat {
     pub job: JobId,
     /// Which stream of it, from 0.
     pub stream: u32,
+}
+
+/// What came of jobs: all that a kind of job has to tell its session at one time.
+#[derive(Debug, Default)]
+pub struct JobNews {
+    /// To the request of that number.
+    pub reply: Option<(u32, Reply)>,
+    /// This job is over.
+    pub over: Option<JobId>,
+    /// Payload taken by streams that are closed now.
+    pub received_bytes: u64,
+    /// Payload sent by them.
+    pub sent_bytes: u64,
 }
 
 /// Why a job cannot be prepared.

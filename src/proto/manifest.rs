@@ -57,6 +57,8 @@ pub enum EntryKind {
     HardLink {
         /// The entry of the first name.
         to: EntryId,
+        /// The path of that entry.
+        path: Vec<u8>,
     },
 }
 
@@ -78,10 +80,36 @@ pub struct Attributes {
 impl Entry {
     /// How long it is at most, encoded.
     pub fn encoded_bytes_max(&self) -> usize {
-        let target = if let EntryKind::Symlink { target } = &self.kind { target.len() } else { 0 };
+        let target = match &self.kind {
+            EntryKind::Symlink { target } => target.len(),
+            EntryKind::HardLink { path, .. } => path.len(),
+            EntryKind::File { .. } | EntryKind::Folder => 0,
+        };
         // A length takes up to 5 bytes in postcard, and each attribute has two.
         let xattrs = self.attributes.xattrs.iter().map(|(name, value)| name.len() + value.len() + 10);
         ENTRY_FIXED_BYTES + self.path.len() + target + xattrs.sum::<usize>()
+    }
+
+    /// About how much memory it takes, bytes.
+    pub fn weight(&self) -> usize {
+        // An attribute is two vectors, however short.
+        self.encoded_bytes_max() + self.attributes.xattrs.len() * 48
+    }
+
+    /// Whether it is longer than what a scan finds, with room for another first name.
+    pub fn is_oversized(&self) -> bool {
+        const PATH_BYTES: usize = 2 * ENTRY_PATH_BYTES_MAX;
+        let target = match &self.kind {
+            EntryKind::Symlink { target } => target.len(),
+            EntryKind::HardLink { path, .. } => path.len(),
+            EntryKind::File { .. } | EntryKind::Folder => 0,
+        };
+        let xattrs = &self.attributes.xattrs;
+        let xattr_bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.path.len() > PATH_BYTES
+            || target > PATH_BYTES
+            || xattrs.len() > XATTRS_MAX
+            || xattr_bytes > XATTRS_BYTES_MAX
     }
 
     /// Bytes of its content; 0 for all but files.

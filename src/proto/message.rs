@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::copy::CopyMessage;
+use super::copy::options::{CopyRoute, CopySpec};
+use super::copy::report::EndReport;
 use super::facts::{CpuClock, Environment, TcpSummary};
 use super::rights::Rights;
 use super::ticket::Secret;
@@ -45,6 +48,13 @@ pub enum Message {
         /// The answer.
         body: Reply,
     },
+    /// Either way, once a copy has started.
+    Copy {
+        /// Which.
+        job: JobId,
+        /// What the two ends of it say to each other.
+        body: CopyMessage,
+    },
     /// The sender ends the session on purpose, for this reason.
     Bye(String),
     /// The server does not let this client in, or no longer.
@@ -83,6 +93,10 @@ pub enum Request {
     Describe,
     /// Make ready for a job; answered by [`Reply::Prepared`].
     Prepare(Box<JobSpec>),
+    /// Make ready for a copy; answered by [`Reply::Prepared`].
+    PrepareCopy(Box<CopyJob>),
+    /// How is the copy doing at your end? Answered by [`Reply::CopyReported`].
+    ReportCopy(JobId),
     /// Answered once every stream of the job has joined; then the server's own streams begin.
     Start(JobId),
     /// Counters and clocks, now.
@@ -109,6 +123,10 @@ pub enum Reply {
     Sampled(Box<Sample>),
     /// To [`Request::Stop`]: TCP_INFO of the streams on which the server sent.
     Stopped(TcpSummary),
+    /// To [`Request::ReportCopy`].
+    CopyReported(Box<EndReport>),
+    /// What was asked for is not there, or cannot be used; the session goes on.
+    Missing(String),
     /// The server will not or cannot; the session goes on.
     Refused(String),
 }
@@ -158,7 +176,12 @@ impl Request {
         match self {
             Request::Describe => Rights::NONE,
             Request::Prepare(spec) => spec.needs(),
-            Request::Start(_) | Request::Sample(_) | Request::Stop(_) => Rights::BENCH,
+            Request::PrepareCopy(copy) => match copy.spec.route {
+                CopyRoute::Push { .. } => Rights::WRITE,
+                CopyRoute::Pull { .. } => Rights::READ,
+            },
+            // Whoever has a job was allowed to prepare it.
+            Request::Start(_) | Request::Sample(_) | Request::Stop(_) | Request::ReportCopy(_) => Rights::NONE,
         }
     }
 }
@@ -215,6 +238,19 @@ pub struct JobSpec {
     pub cpus: Vec<u32>,
     /// Busy polling instead of sleeping.
     pub spin: bool,
+    /// The streams go through TLS.
+    pub tls: bool,
+}
+
+/// A copy, and the streams that carry it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyJob {
+    /// What is copied, and how.
+    pub spec: CopySpec,
+    /// Streams, all in the direction of the copy.
+    pub streams: u32,
+    /// Options for the server's sockets.
+    pub options: SocketOptions,
     /// The streams go through TLS.
     pub tls: bool,
 }

@@ -246,6 +246,11 @@ impl Session {
         self.outbox.drain(..n.min(self.outbox.len()));
     }
 
+    /// Bytes that wait to be sent.
+    pub fn backlog(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Queue a message. Nothing happens on a session that is not open.
     pub fn send(&mut self, message: &Message, now: Instant) {
         if self.state == State::Open {
@@ -339,7 +344,8 @@ impl Session {
                 let why = format!("this needs the right to {}; the ticket gives {}", body.needs(), self.rights);
                 self.send(&Message::Reply { id, body: Reply::Refused(why) }, now);
             }
-            (message @ Message::Request { .. }, Role::Server, State::Open)
+            (message @ Message::Copy { .. }, _, State::Open)
+            | (message @ Message::Request { .. }, Role::Server, State::Open)
             | (message @ Message::Reply { .. }, Role::Client, State::Open) => self.add_event(message)?,
             _ => return Err(Ending::OutOfTurn),
         }

@@ -19,7 +19,7 @@ pub const HASH_BYTES: usize = blake3::OUT_LEN;
 /// Most blocks of a file: a [`Tree`] takes 33 bytes for each, so 2.1 MiB at most.
 pub const BLOCKS_MAX: u32 = 65_536;
 /// Smallest block that a file is cut into unasked, bytes: what is sent anew when a block was wrong.
-pub const BLOCK_BYTES_DEFAULT: u64 = 4 << 20;
+pub const BLOCK_BYTES_DEFAULT: u64 = 1 << 20;
 /// Smallest block there can be, bytes: a chunk of BLAKE3, the leaf of its tree.
 pub const BLOCK_BYTES_MIN: u64 = blake3::CHUNK_LEN as u64;
 /// Largest block, bytes: with it [`BLOCKS_MAX`] blocks hold any file.
@@ -101,9 +101,14 @@ impl BlockSize {
         shift.map(|shift| BlockSize { shift }).ok_or(VerifyError::BlockSize(bytes))
     }
 
-    /// For a file of `len` bytes: 4 MiB, or the least that makes at most [`BLOCKS_MAX`] blocks of it.
+    /// For a file of `len` bytes: 1 MiB, or the least that makes at most [`BLOCKS_MAX`] blocks of it.
     pub fn for_len(len: u64) -> BlockSize {
-        let mut shift = BLOCK_BYTES_DEFAULT.trailing_zeros() as u8;
+        BlockSize::for_len_from(len, BLOCK_BYTES_DEFAULT)
+    }
+
+    /// The same with at least `bytes`, or the power of two below, in a block.
+    pub fn for_len_from(len: u64, bytes: u64) -> BlockSize {
+        let mut shift = bytes.clamp(BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX).ilog2() as u8;
         while len.div_ceil(1 << shift) > u64::from(BLOCKS_MAX) {
             shift += 1;
         }
@@ -283,6 +288,56 @@ pub fn hash_block(layout: &Layout, index: u32, bytes: &[u8]) -> Result<BlockHash
     let mut hasher = BlockHasher::new(layout, index)?;
     hasher.update(bytes)?;
     hasher.finish()
+}
+
+/// Hashes a part of a block in steps; see [`hash_part`].
+#[derive(Clone, Debug)]
+pub struct PartHasher {
+    hasher: blake3::Hasher,
+    is_file: bool,
+}
+
+impl PartHasher {
+    /// For the `len` bytes from `offset` of the file on.
+    pub fn new(layout: &Layout, offset: u64, len: u64) -> PartHasher {
+        let mut hasher = blake3::Hasher::new();
+        hasher.set_input_offset(offset);
+        PartHasher { hasher, is_file: offset == 0 && len == layout.len }
+    }
+
+    /// Take the next of them; never more than were announced.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// The hash; zeros where nothing was taken, which is the hash of nothing.
+    pub fn finish(&self) -> BlockHash {
+        if self.hasher.count() == 0 && !self.is_file {
+            return BlockHash([0; HASH_BYTES]);
+        }
+        BlockHash(if self.is_file { self.hasher.finalize().into() } else { self.hasher.finalize_non_root() })
+    }
+}
+
+/// Hash a part of a block: `bytes` from `offset` of the file on. Parts of a block are as long as each other, a power of
+/// two of at least [`BLOCK_BYTES_MIN`], but for the last of the file; [`join`] makes a block of them.
+pub fn hash_part(layout: &Layout, offset: u64, bytes: &[u8]) -> BlockHash {
+    let mut hasher = PartHasher::new(layout, offset, bytes.len() as u64);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+/// The hash of a block by those of all its parts, in their order.
+pub fn join(layout: &Layout, parts: &[BlockHash]) -> Option<BlockHash> {
+    match parts {
+        [] => None,
+        [only] => Some(*only),
+        _ if layout.blocks == 1 => {
+            let (left, right) = halves(parts);
+            Some(BlockHash(merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).into()))
+        }
+        _ => Some(BlockHash(subtree(parts))),
+    }
 }
 
 /// Hash a file that is in memory as a whole.

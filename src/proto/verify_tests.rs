@@ -42,9 +42,9 @@ fn sizes_of_blocks_are_bounded() {
     for bad in [0, 1, 512, 1025, 3 << 20, 1 << 49, u64::MAX] {
         assert_eq!(BlockSize::new(bad), Err(VerifyError::BlockSize(bad)));
     }
-    assert_eq!(BlockSize::for_len(0).bytes(), 4 << 20);
-    assert_eq!(BlockSize::for_len(256 << 30).bytes(), 4 << 20);
-    assert_eq!(BlockSize::for_len((256 << 30) + 1).bytes(), 8 << 20);
+    assert_eq!(BlockSize::for_len(0).bytes(), 1 << 20);
+    assert_eq!(BlockSize::for_len(64 << 30).bytes(), 1 << 20);
+    assert_eq!(BlockSize::for_len((64 << 30) + 1).bytes(), 2 << 20);
     assert_eq!(BlockSize::for_len(u64::MAX).bytes(), BLOCK_BYTES_MAX);
     let small = BlockSize::new(1024).unwrap();
     assert!(matches!(Layout::new((64 << 20) + 1, small), Err(VerifyError::TooManyBlocks { .. })));

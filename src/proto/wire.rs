@@ -21,6 +21,8 @@ pub const PREFACE_BYTES: usize = 16;
 pub const JOIN_BYTES: usize = 32;
 /// Bytes of a [`Frame`] header.
 pub const FRAME_BYTES: usize = 32;
+/// Bytes of the payload of [`FrameKind::Hole`].
+pub const HOLE_BYTES: usize = 8;
 /// How many first bytes [`Opening::of`] needs at most.
 pub const OPENING_BYTES: usize = 8;
 
@@ -30,6 +32,9 @@ const FRAME_MAGIC: [u8; 4] = *b"LRfr";
 const FRAME_KIND_DATA: u8 = 1;
 const FLAG_UNTIL_END: u8 = 1;
 const FLAG_TIMED: u8 = 2;
+const FLAG_PACK: u8 = 4;
+const FLAG_ZSTD: u8 = 8;
+const FLAG_HOLE: u8 = 16;
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// 128 bits that let one data stream in, once.
@@ -186,7 +191,8 @@ struct RawFrame {
     magic: [u8; 4],
     kind: u8,
     flags: u8,
-    zero: [u8; 2],
+    /// Over the header without it: a length that was damaged on the way would be waited for.
+    check: U16,
     file: U64,
     offset: U64,
     length: U64,
@@ -201,6 +207,42 @@ pub enum Length {
     UntilEnd,
 }
 
+/// What a payload is, and what is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// Bytes of the file from the offset on.
+    Data,
+    /// The same; the receiver notes when it took the first and the last byte.
+    Timed,
+    /// Many small files of a copy ([`crate::proto::copy::pack`]).
+    Pack,
+    /// A block of a copy that is all zeros, which begins at the offset; the payload, [`HOLE_BYTES`], means nothing.
+    Hole,
+    /// [`FrameKind::Data`] as one frame of zstd that says how long its content is.
+    DataZstd,
+    /// [`FrameKind::Pack`] as one frame of zstd, after its directory.
+    PackZstd,
+}
+
+impl FrameKind {
+    const ALL: [(FrameKind, u8); 6] = [
+        (FrameKind::Data, 0),
+        (FrameKind::Timed, FLAG_TIMED),
+        (FrameKind::Pack, FLAG_PACK),
+        (FrameKind::Hole, FLAG_HOLE),
+        (FrameKind::DataZstd, FLAG_ZSTD),
+        (FrameKind::PackZstd, FLAG_PACK | FLAG_ZSTD),
+    ];
+
+    fn flags(self) -> u8 {
+        FrameKind::ALL.iter().find(|(kind, _)| *kind == self).map_or(0, |(_, flags)| *flags)
+    }
+
+    fn of_flags(flags: u8) -> Option<FrameKind> {
+        FrameKind::ALL.iter().find(|(_, known)| *known == flags).map(|(kind, _)| *kind)
+    }
+}
+
 /// What stands before a payload on a data stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -210,8 +252,8 @@ pub struct Frame {
     pub offset: u64,
     /// Length of the payload.
     pub length: Length,
-    /// Whether the receiver notes when it took the first and the last byte.
-    pub timed: bool,
+    /// What the payload is.
+    pub kind: FrameKind,
 }
 
 impl Frame {
@@ -221,25 +263,27 @@ impl Frame {
             Length::Bytes(n) => (n, 0),
             Length::UntilEnd => (0, FLAG_UNTIL_END),
         };
-        let raw = RawFrame {
+        let mut raw = RawFrame {
             magic: FRAME_MAGIC,
             kind: FRAME_KIND_DATA,
-            flags: until_end | if self.timed { FLAG_TIMED } else { 0 },
-            zero: [0; 2],
+            flags: until_end | self.kind.flags(),
+            check: U16::ZERO,
             file: U64::new(self.file),
             offset: U64::new(self.offset),
             length: U64::new(length),
         };
+        raw.check = U16::new(crc16(raw.as_bytes()));
         zerocopy::transmute!(raw)
     }
 
     /// Read a frame header; anything that [`Frame::encode`] would not write is refused.
     pub fn decode(bytes: &[u8; FRAME_BYTES]) -> Result<Frame, WireError> {
-        let raw: RawFrame = zerocopy::transmute!(*bytes);
-        let known_flags = raw.flags & !(FLAG_UNTIL_END | FLAG_TIMED) == 0;
-        if raw.magic != FRAME_MAGIC || raw.kind != FRAME_KIND_DATA || !known_flags || raw.zero != [0; 2] {
+        let mut raw: RawFrame = zerocopy::transmute!(*bytes);
+        let check = std::mem::replace(&mut raw.check, U16::ZERO);
+        if raw.magic != FRAME_MAGIC || raw.kind != FRAME_KIND_DATA || crc16(raw.as_bytes()) != check.get() {
             return Err(WireError::Frame);
         }
+        let kind = FrameKind::of_flags(raw.flags & !FLAG_UNTIL_END).ok_or(WireError::Frame)?;
         let (offset, bytes) = (raw.offset.get(), raw.length.get());
         let length = match raw.flags & FLAG_UNTIL_END {
             0 if offset.checked_add(bytes).is_none() => return Err(WireError::FrameRange),
@@ -247,9 +291,29 @@ impl Frame {
             _ if bytes != 0 => return Err(WireError::Frame),
             _ => Length::UntilEnd,
         };
-        Ok(Frame { file: raw.file.get(), offset, length, timed: raw.flags & FLAG_TIMED != 0 })
+        Ok(Frame { file: raw.file.get(), offset, length, kind })
     }
 }
+
+/// CRC-16/CCITT-FALSE, over a header: finds every flip of one or two bits, and of up to 16 in a row.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xffff, |crc, byte| crc << 8 ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+const CRC16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut n = 0;
+    while n < 256 {
+        let (mut crc, mut bit) = ((n as u16) << 8, 0);
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
+            bit += 1;
+        }
+        table[n] = crc;
+        n += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -282,8 +346,9 @@ mod tests {
         let join = Join { token: [7; 16] }.encode();
         assert_eq!(&join[..16], b"lr-data\n\x01\0\0\0\0\0\0\0");
         assert_eq!(&join[16..], [7; 16]);
-        let frame = Frame { file: 1, offset: 2, length: Length::Bytes(3), timed: true }.encode();
-        assert_eq!(&frame[..8], b"LRfr\x01\x02\0\0");
+        let frame = Frame { file: 1, offset: 2, length: Length::Bytes(3), kind: FrameKind::Timed }.encode();
+        assert_eq!(&frame[..6], b"LRfr\x01\x02");
+        assert_eq!(crc16(b"123456789"), 0x29b1, "the check value of CRC-16/CCITT-FALSE");
         assert_eq!(frame[8..], [[1, 0, 0, 0, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 0]].concat());
     }
 
@@ -295,10 +360,11 @@ mod tests {
     }
 
     fn frames() -> impl Strategy<Value = Frame> {
-        (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
-            |(file, offset, length, open, timed)| {
+        (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), 0..FrameKind::ALL.len()).prop_map(
+            |(file, offset, length, open, kind)| {
+                let kind = FrameKind::ALL[kind].0;
                 let length = if open { Length::UntilEnd } else { Length::Bytes(length.min(u64::MAX - offset)) };
-                Frame { file, offset, length, timed }
+                Frame { file, offset, length, kind }
             },
         )
     }
@@ -310,9 +376,18 @@ mod tests {
         }
 
         #[test]
-        fn what_decodes_encodes_to_the_same_bytes(bytes: [u8; FRAME_BYTES], mask in 0u8..8) {
+        fn a_header_with_a_wrong_bit_is_none(frame in frames(), bit in 0..FRAME_BYTES * 8) {
+            let mut bytes = frame.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(Frame::decode(&bytes), Err(WireError::Frame));
+        }
+
+        #[test]
+        fn what_decodes_encodes_to_the_same_bytes(bytes: [u8; FRAME_BYTES], mask in 0u8..64) {
             let mut bytes = bytes;
             bytes[..8].copy_from_slice(&[b'L', b'R', b'f', b'r', 1, mask, 0, 0]);
+            let check = crc16(&bytes);
+            bytes[6..8].copy_from_slice(&check.to_le_bytes());
             if let Ok(frame) = Frame::decode(&bytes) {
                 prop_assert_eq!(frame.encode(), bytes);
             }

@@ -11,6 +11,7 @@ pub mod chart;
 pub mod format;
 pub mod grid;
 pub mod labels;
+pub mod receipt;
 #[cfg(test)]
 mod sample;
 pub mod schema;

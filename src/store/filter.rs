@@ -12,7 +12,7 @@
 //! | pattern | matches |
 //! |---|---|
 //! | `*.tmp` | without a `/`: the last name, at any depth |
-//! | `/build`, `src/*.rs` | with a `/`: the whole path, from the root of the copy on |
+//! | `/build`, `src/*.rs` | with a `/`: the whole path, from each source on |
 //! | `cache/` | with a `/` at the end: folders only |
 //! | `**/x/*`, `[a-z]?`, `{a,b}` | `**` crosses folders, `*` and `?` do not; `\` takes away a meaning |
 //!

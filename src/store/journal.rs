@@ -6,9 +6,16 @@
 //! header's own checksum, the place in the file, and the body: a record of another journal, or one in another place,
 //! does not count. What follows the first record that does not check out is cut and reported, never guessed at.
 //!
+//! # What is believed
+//! Blocks are noted when they are written, without waiting for the disk. As long as the machine runs, what was written
+//! is there, even if the program was killed: in the same boot every block counts. In another boot only those count
+//! that a `Synced` record covers, which is written after the data was synced; one covers what was noted before that
+//! sync began, since the time of the last `Restarted`, and nothing else. Where nothing is ever synced, nothing counts.
+//!
 //! Nothing here knows how a file comes to its place: the landing does. What a record says is only as true as
-//! what was synced before it was written.
+//! what was written, or synced, before it.
 
+mod replay;
 pub mod state;
 pub mod storage;
 
@@ -18,11 +25,13 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use replay::Replay;
 pub use state::{Partial, State};
 pub use storage::{FileStorage, Storage};
 
 use super::StoreError;
 use crate::proto::manifest::ENTRY_PATH_BYTES_MAX;
+use crate::proto::verify::{BlockHash, FileHash};
 
 /// Most bytes of the body of one record.
 pub const RECORD_BYTES_MAX: usize = 64 << 10;
@@ -31,8 +40,8 @@ pub const BLOCKS_PER_RECORD_MAX: usize = 1024;
 
 /// What the file begins with.
 const MAGIC: [u8; 8] = *b"lrjournl";
-/// The only version there is.
-const VERSION: u32 = 1;
+/// The only version that is read. 1 knew no blocks that were noted before they were synced.
+const VERSION: u32 = 2;
 /// Bytes of a checksum.
 const SUM_BYTES: usize = 8;
 /// Magic, version, durable or not, identity, salt, boot, checksum.
@@ -44,8 +53,6 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// Number of a file within a journal; that of the entry may differ from run to run.
 pub type FileNumber = u64;
-/// Hash of a block, or of a whole file.
-pub type Hash = [u8; 32];
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,12 +72,24 @@ pub enum Record {
         /// Bytes of a block; the last may be shorter.
         block_bytes: u64,
     },
-    /// These blocks of it are on the disk.
+    /// These blocks of it are written; whether they are on the disk, `Synced` says.
     BlocksStored {
         /// Which file.
         file: FileNumber,
         /// Index and hash of each, at most [`BLOCKS_PER_RECORD_MAX`].
-        blocks: Vec<(u64, Hash)>,
+        blocks: Vec<(u64, BlockHash)>,
+    },
+    /// Blocks of a file are on the disk.
+    Synced {
+        /// Which file.
+        file: FileNumber,
+        /// Those in the records of this journal before the one with this number, counted from 0.
+        before: u64,
+    },
+    /// The machine was started anew: what no `Synced` covered until here may be lost, and none that follows covers it.
+    Restarted {
+        /// Its present run.
+        boot: [u8; 16],
     },
     /// What was stored of a file is not to be trusted any more.
     FileDropped {
@@ -82,7 +101,7 @@ pub enum Record {
         /// Which file.
         file: FileNumber,
         /// Hash over the whole.
-        root: Hash,
+        root: FileHash,
     },
     /// The copy is complete.
     Finished,
@@ -95,6 +114,7 @@ impl Record {
                 path.len() <= ENTRY_PATH_BYTES_MAX && temporary.len() <= NAME_BYTES_MAX && *block_bytes > 0
             }
             Record::BlocksStored { blocks, .. } => blocks.len() <= BLOCKS_PER_RECORD_MAX,
+            Record::Synced { .. } | Record::Restarted { .. } => true,
             Record::FileDropped { .. } | Record::FileDone { .. } | Record::Finished => true,
         }
     }
@@ -106,7 +126,7 @@ pub struct Identity([u8; 32]);
 
 impl Identity {
     /// Of the names of source and destination and a hash of the options that matter.
-    pub fn new(source: &[u8], destination: &[u8], options: &Hash) -> Identity {
+    pub fn new(source: &[u8], destination: &[u8], options: &[u8; 32]) -> Identity {
         let mut hash = Sha256::new_with_prefix(b"linerate copy 1");
         for part in [source, destination, options] {
             hash.update((part.len() as u64).to_le_bytes());
@@ -166,7 +186,8 @@ pub enum JournalError {
 /// How a journal was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
-    /// It holds something of an earlier run.
+    /// An earlier run of this copy began it, and did not come to its end: whatever it says, that run may have left
+    /// temporaries of which it says nothing.
     pub is_resumed: bool,
     /// Bytes that were cut off its end, as they were torn or damaged.
     pub cut_bytes: u64,
@@ -182,6 +203,8 @@ pub struct Journal<S: Storage = FileStorage> {
     identity: Identity,
     /// Where the next record goes.
     end: u64,
+    /// How many records there are.
+    count: u64,
     /// A write or sync failed: what is in the file past `end` is unknown.
     is_broken: bool,
     opened: Opened,
@@ -189,8 +212,8 @@ pub struct Journal<S: Storage = FileStorage> {
 }
 
 impl<S: Storage> Journal<S> {
-    /// Use what is there of this copy, or begin anew. `is_durable` says whether blocks are synced before they are
-    /// recorded; if not, nothing is believed once the machine was started anew. `boot` identifies its present run.
+    /// Use what is there of this copy, or begin anew. `is_durable` says whether blocks are ever synced; if not, nothing
+    /// is believed once the machine was started anew. `boot` identifies its present run.
     pub fn open_or_create(
         storage: S,
         identity: Identity,
@@ -199,14 +222,17 @@ impl<S: Storage> Journal<S> {
     ) -> Result<Self, JournalError> {
         let end = HEADER_BYTES as u64;
         let (state, opened) = (State::default(), Opened::default());
-        let mut journal = Journal { storage, salt: [0; 8], identity, end, is_broken: false, opened, state };
+        let mut journal = Journal { storage, salt: [0; 8], identity, end, count: 0, is_broken: false, opened, state };
         let len = journal.storage.len()?;
+        journal.opened.is_resumed = len > 0;
         match journal.read_header(len, is_durable, boot)? {
-            Found::Usable => {
-                journal.replay(len)?;
-                journal.opened.is_resumed = journal.end > HEADER_BYTES as u64;
+            Found::Usable(began) => {
+                let is_same_boot = journal.replay(len, began, boot)?;
                 journal.opened.cut_bytes = len - journal.end;
                 journal.storage.truncate(journal.end)?;
+                if !is_same_boot {
+                    journal.append(&[Record::Restarted { boot }])?;
+                }
             }
             found => {
                 journal.opened.cut_bytes = if found == Found::Torn { len } else { 0 };
@@ -227,12 +253,17 @@ impl<S: Storage> Journal<S> {
         &self.state
     }
 
+    /// How many records it holds: the number of the next.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Which copy it is of.
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Add records. They count once [`Journal::sync`] has returned.
+    /// Add records. They outlast the program from now on, and a power failure once [`Journal::sync`] has returned.
     pub fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
         let mut bytes = Vec::new();
         for record in records {
@@ -243,6 +274,7 @@ impl<S: Storage> Journal<S> {
             }
         }
         self.write(&bytes)?;
+        self.count += records.len() as u64;
         records.iter().for_each(|record| self.state.apply(record));
         Ok(())
     }
@@ -256,8 +288,10 @@ impl<S: Storage> Journal<S> {
     }
 
     /// The copy is complete: say so, and remove the file.
-    pub fn remove(mut self) -> Result<(), JournalError> {
+    pub fn remove(&mut self) -> Result<(), JournalError> {
         self.append(&[Record::Finished])?;
+        // Nothing may come after that.
+        self.is_broken = true;
         Ok(self.storage.remove()?)
     }
 
@@ -330,17 +364,21 @@ impl<S: Storage> Journal<S> {
             return Err(JournalError::OtherCopy { name: name() });
         }
         let was_durable = header[12..16] == 1u32.to_le_bytes();
-        let is_trusted = was_durable || header[64..80] == boot;
-        Ok(if is_trusted && was_durable == is_durable { Found::Usable } else { Found::Outdated })
+        let mut began = [0; 16];
+        began.copy_from_slice(&header[64..80]);
+        let is_trusted = was_durable || began == boot;
+        Ok(if is_trusted && was_durable == is_durable { Found::Usable(began) } else { Found::Outdated })
     }
 
-    /// Take in record after record until one does not check out.
-    fn replay(&mut self, len: u64) -> Result<(), JournalError> {
+    /// Take in record after record until one does not check out. Says whether the last was written in this boot.
+    fn replay(&mut self, len: u64, began: [u8; 16], boot: [u8; 16]) -> Result<bool, JournalError> {
+        let mut replay = Replay::new(began);
         while let Some((record, next)) = self.record_at(self.end, len)? {
-            self.state.apply(&record);
+            replay.take(&mut self.state, self.count, record);
             self.end = next;
+            self.count += 1;
         }
-        Ok(())
+        Ok(replay.finish(&mut self.state, boot))
     }
 
     /// The record at a place, and where the next begins; nothing if there is no whole one.
@@ -373,7 +411,8 @@ enum Found {
     Nothing,
     Torn,
     Outdated,
-    Usable,
+    /// And the boot in which it was begun.
+    Usable([u8; 16]),
 }
 
 fn sum(salt: &[u8], at: u64, body: &[u8]) -> [u8; SUM_BYTES] {

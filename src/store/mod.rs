@@ -17,6 +17,9 @@ use std::io;
 
 use crate::proto::verify::VerifyError;
 
+/// What is said of a path that leads nowhere.
+pub const NOT_THERE: &str = "no such file or folder";
+
 /// Why a source or sink cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -58,6 +61,12 @@ pub enum StoreError {
         /// Where it ends now, bytes.
         at: u64,
     },
+    /// What is wanted of a tree makes no sense.
+    #[error("{why}")]
+    Filter {
+        /// What is wrong with it.
+        why: String,
+    },
     /// Not what it was a moment ago.
     #[error("{name}: was changed while it was read: try again when nobody writes it")]
     Changed {
@@ -77,12 +86,32 @@ pub enum StoreError {
 impl StoreError {
     /// The error without the name, for one who shows the name himself.
     pub fn reason(&self) -> String {
+        if let StoreError::System { what, error, .. } = self
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            return format!("{what}: {NOT_THERE}");
+        }
         let whole = self.to_string();
         let name = self.name();
         whole.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&whole).to_string()
     }
 
-    fn name(&self) -> &str {
+    /// The same of something else: what a person knows, instead of what it is called for the moment.
+    fn about(mut self, of: &str) -> StoreError {
+        match &mut self {
+            StoreError::System { name, .. }
+            | StoreError::Unfit { name, .. }
+            | StoreError::TooShort { name, .. }
+            | StoreError::Truncated { name, .. }
+            | StoreError::Changed { name }
+            | StoreError::Block { name, .. } => of.clone_into(name),
+            StoreError::Filter { .. } => {}
+        }
+        self
+    }
+
+    /// What it is about, as it is shown.
+    pub fn name(&self) -> &str {
         match self {
             StoreError::System { name, .. }
             | StoreError::Unfit { name, .. }
@@ -90,11 +119,17 @@ impl StoreError {
             | StoreError::Truncated { name, .. }
             | StoreError::Changed { name }
             | StoreError::Block { name, .. } => name,
+            StoreError::Filter { .. } => "",
         }
     }
 
     fn system(name: &str, what: &'static str, error: impl Into<io::Error>) -> StoreError {
         StoreError::System { name: name.to_string(), what, error: error.into() }
+    }
+
+    /// The machine has no thread for it.
+    pub fn no_thread(name: &str, error: io::Error) -> StoreError {
+        StoreError::system(name, "a thread cannot be started", error)
     }
 
     fn unfit(name: &str, why: &'static str) -> StoreError {

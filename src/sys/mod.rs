@@ -4,14 +4,17 @@
 
 pub mod affinity;
 pub mod c_library;
+pub mod cached;
 pub mod clock;
 pub mod ethtool;
 pub mod ktls;
 pub mod limits;
 pub mod mapping;
 pub mod pipe;
+pub mod priority;
 pub mod raw;
 pub mod rename;
+pub mod sharing;
 pub mod signals;
 pub mod socket;
 pub mod tcp_info;

@@ -35,6 +35,45 @@ pub fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Resu
     result(unsafe { libc::syscall(libc::SYS_pread64, file.as_raw_fd(), start, len, signed(offset)?) })
 }
 
+/// Whether the byte at an offset can be read without waiting for a device; also where that cannot be told.
+pub fn is_cached(file: BorrowedFd<'_>, offset: u64) -> bool {
+    let mut byte = 0u8;
+    let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let Ok(offset) = signed(offset) else { return true };
+    // SAFETY: the one part is one byte that lives through the call.
+    let got = unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_NOWAIT) };
+    got >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+}
+
+/// Whether a range of a file is a hole, which reads as zeros; not where the filesystem does not tell.
+pub fn is_hole(file: BorrowedFd<'_>, offset: u64, len: u64) -> bool {
+    let Ok(start) = signed(offset) else { return false };
+    // SAFETY: no memory is handed over. The file's position, which this moves, is used by nobody.
+    let data = unsafe { libc::lseek(file.as_raw_fd(), start, libc::SEEK_DATA) };
+    match u64::try_from(data) {
+        Ok(data) => data >= offset.saturating_add(len),
+        // ENXIO: there is no data from there to the end.
+        Err(_) => io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO),
+    }
+}
+
+/// Whether a folder has the flag of ext4 and f2fs that makes it ignore the case of names.
+pub fn folds_case(folder: BorrowedFd<'_>) -> bool {
+    const FS_CASEFOLD_FL: libc::c_long = 0x4000_0000;
+    let mut flags: libc::c_long = 0;
+    // SAFETY: FS_IOC_GETFLAGS writes an int, for which a long has room.
+    let got = unsafe { libc::ioctl(folder.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) };
+    got == 0 && flags & FS_CASEFOLD_FL != 0
+}
+
+/// Begin to write dirty pages of a range to the device, without waiting for it.
+pub fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    let (offset, len) = (signed(offset)?, signed(len)?);
+    // SAFETY: no memory is handed over.
+    let done = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Send up to `len` bytes of a file from `offset` into a socket; 0 at the end of the file.
 pub fn sendfile(sock: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
     let mut offset = signed(offset)?;

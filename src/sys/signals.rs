@@ -44,6 +44,14 @@ impl Drop for Interrupts {
     }
 }
 
+/// Leave SIGINT and SIGTERM to the other threads from now on.
+pub fn leave_interrupts_to_others() -> io::Result<()> {
+    let mut left = SigSet::empty();
+    left.add(Signal::SIGINT);
+    left.add(Signal::SIGTERM);
+    Ok(left.thread_block()?)
+}
+
 /// Have the child ignore Ctrl-C although it shares our process group, and hold back no other signal.
 pub fn ignore_interrupt(command: &mut Command) {
     let before_exec = || {

@@ -41,8 +41,15 @@ pub fn config(ciphers: &Ciphers, pin: Pin) -> Result<Arc<ClientConfig>, TlsError
     Ok(Arc::new(config))
 }
 
+/// The same for one server that speaks HTTP.
+pub fn web_config(ciphers: &Ciphers, pin: Pin) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::clone(&*config(ciphers, pin)?);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// The name that rustls wants for a server; nobody looks at it.
-pub(super) fn nominal_name() -> Result<ServerName<'static>, TlsError> {
+pub fn nominal_name() -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from("linerate")
         .map_err(|_| TlsError::Setup(Error::General("the nominal server name is no name".to_string())))
 }

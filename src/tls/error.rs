@@ -6,7 +6,7 @@ use super::TlsError;
 use super::client::WrongFingerprint;
 
 /// In the words of this program.
-pub(super) fn wrong(error: Error) -> TlsError {
+pub fn wrong(error: Error) -> TlsError {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => match other.0.downcast_ref() {
             Some(&WrongFingerprint { expected, found }) => TlsError::Fingerprint { expected, found },

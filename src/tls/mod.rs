@@ -18,6 +18,7 @@ pub mod server;
 mod suites;
 
 pub use connection::TlsConnection;
+pub use error::wrong as explain;
 pub use suites::{Ciphers, warm_up};
 
 /// What both ends name as their protocol (ALPN), so that no other service's certificate or session is taken for

@@ -47,6 +47,27 @@ impl Places {
         Places { state: folder.join("state"), config: folder.join("config"), runtime: folder.join("run") }
     }
 
+    /// The folder of what copies keep to go on later; it is there and private.
+    pub fn copies(&self) -> Result<PathBuf, TrustError> {
+        let folder = self.state.join("copies");
+        private_file::make_folder(&folder)?;
+        Ok(folder)
+    }
+
+    /// The folder of the receipts of copies; it is there and private.
+    pub fn receipts(&self) -> Result<PathBuf, TrustError> {
+        let folder = self.state.join("receipts");
+        private_file::make_folder(&folder)?;
+        Ok(folder)
+    }
+
+    /// The folder of uploads that a virus scan did not let through; it is there and private.
+    pub fn quarantine(&self) -> Result<PathBuf, TrustError> {
+        let folder = self.state.join("quarantine");
+        private_file::make_folder(&folder)?;
+        Ok(folder)
+    }
+
     /// The path of a file of the state, whose folder is there and private.
     pub(super) fn state_file(&self, name: &str) -> Result<PathBuf, TrustError> {
         file_in(&self.state, name)

@@ -13,9 +13,20 @@ use std::time::{Duration, Instant};
 
 use linerate::report::schema::Document;
 
+#[cfg(feature = "web")]
+pub mod attack;
+pub mod clamd;
+pub mod copy;
 pub mod host;
 pub mod peer;
+pub mod proxy;
+pub mod pty;
+#[cfg(feature = "web")]
+pub mod share;
+pub mod share_files;
 pub mod sshd;
+pub mod tree;
+pub mod victim;
 
 /// What takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -350,7 +361,7 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-fn wait_bounded(child: &mut Child) -> ExitStatus {
+pub fn wait_bounded(child: &mut Child) -> ExitStatus {
     let ended = ended(child.id());
     if ended.recv_timeout(PATIENCE).is_err() {
         let _ = child.kill();

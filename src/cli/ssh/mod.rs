@@ -90,7 +90,7 @@ impl Remote {
         self.client.words().last()
     }
 
-    /// Where the link to it was lost: end it; how ssh failed, if it did so by itself.
+    /// Where there is no connection to it any more: end it; how ssh failed, if it did so by itself.
     pub fn end_of_lost(mut self) -> Option<String> {
         let has_ended = self.client.ends_by_itself();
         let ending = self.client.finish();
@@ -190,7 +190,9 @@ fn hold_interrupts() -> Result<Interrupts, SshError> {
 /// What `sh` does on the far end. The PATH of a shell that is not interactive often lacks the user's own folders;
 /// they come last, as a program that an administrator has put there goes first.
 fn script(program: &[u8], serve: &[String], serve_args: &[OsString]) -> Vec<u8> {
-    let mut script = b"PATH=\"$PATH:$HOME/.local/bin:$HOME/.cargo/bin\"; export PATH; exec ".to_vec();
+    let mut script = b"PATH=\"$PATH:$HOME/.local/bin:$HOME/.cargo/bin\"; export PATH; ".to_vec();
+    // Paths begin at the home there, wherever the start files of a shell have gone.
+    script.extend_from_slice(b"cd >/dev/null 2>&1; exec ");
     script.extend_from_slice(program);
     script.extend_from_slice(b" serve --once --ticket-on-stdout");
     for word in serve.iter().map(std::ffi::OsStr::new).chain(serve_args.iter().map(OsString::as_os_str)) {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! sender      Entries ──────────────▶ receiver            decide (what is there already?)
+//!             ◀───────────────── Ask                        what do the blocks of what may be the same hash to?
 //!             ◀────────────── Wants                        only what it lacks
 //!             blocks (data streams) ─▶                     store, hash
 //!             Digests ──────────────▶                      may come before or after their block
@@ -18,15 +19,27 @@
 //! |---|---|
 //! | [`sender`] | offers, answers wants, says what could not be read |
 //! | [`receiver`] | asks for decisions, wants, verifies, has files committed |
+//! | `filling` | one file on its way: what is wanted, stored and proven of it |
 //! | [`blocks`] | into which blocks a file is cut |
+//! | [`options`] | what is to be copied, and how |
+//! | [`pack`] | many small files in one frame |
+//! | [`report`] | what one end says about itself |
+//! | [`ids`] | maps by entry |
+//! | [`digest`] | one number for all that was proven, the same on both ends |
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Entry, EntryId};
-use super::verify::BlockHash;
+use super::verify::{BlockHash, FileHash};
 
 pub mod blocks;
+pub mod digest;
+mod filling;
+pub mod ids;
+pub mod options;
+pub mod pack;
 pub mod receiver;
+pub mod report;
 pub mod sender;
 
 #[cfg(test)]
@@ -34,8 +47,14 @@ mod tests;
 
 /// Most entries that were offered and not settled: what either end has to remember.
 pub const UNSETTLED_MAX: usize = 65_536;
+/// How much memory such entries may take at the sender ([`Entry::weight`]), bytes: no more are offered from then on. The
+/// receiver allows for twice as much, as they may have longer names there.
+pub const UNSETTLED_BYTES_MAX: usize = 32 << 20;
 /// Most blocks that were wanted and have not come: what either end has to queue.
 pub const WANTED_MAX: usize = 1 << 17;
+/// From so many blocks on that were stored and whose digests have not come, nothing more is wanted: what the receiver has
+/// to remember, and to store, of a sender that proves nothing. Digests trail their blocks by what is on its way.
+pub const UNPROVEN_MAX: usize = 1 << 16;
 /// How often a block is sent at most.
 pub const TRIES_MAX: u8 = 4;
 /// Most items of one message.
@@ -56,13 +75,17 @@ pub enum CopyMessage {
     ScanEnd {
         /// How many entries were offered.
         entries: u64,
+        /// Nothing was passed over that could not be read: what was not offered is not there.
+        is_whole: bool,
     },
+    /// From the receiver: say what these hash to, and do not send them.
+    Ask(Vec<Want>),
     /// From the receiver: send this.
     Wants(Vec<Want>),
     /// From the receiver: no more has to be done about these.
     Settled(Vec<(EntryId, Settlement)>),
     /// From the receiver, last: everything is settled and as durable as was asked.
-    End,
+    End(Ending),
 }
 
 /// A block's hash.
@@ -87,11 +110,24 @@ pub struct Want {
     pub count: u32,
 }
 
+/// What the receiver has to say at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// What failed after it was settled, such as the time of a folder: paths and reasons, at most [`ITEMS_MAX`].
+    pub failed: Vec<(Vec<u8>, String)>,
+    /// How many such there are.
+    pub failed_count: u64,
+    /// What was removed since the source does not have it.
+    pub deleted: u64,
+}
+
 /// How an entry ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settlement {
-    /// It is there now, verified.
-    Done,
+    /// It is there now; of a file that was verified, with its hash.
+    Done(Option<FileHash>),
+    /// It would be made, if this were not a rehearsal.
+    Planned,
     /// It was there already.
     Had,
     /// It was left out on purpose.
@@ -120,6 +156,18 @@ pub enum CopyError {
         /// The block.
         block: u32,
     },
+    /// An entry that is not in what was announced.
+    #[error("the peer sends entry {0}, which is not in what it announced")]
+    Outside(EntryId),
+    /// A piece that is none: at a wrong place, or of a wrong length.
+    #[error("the peer sent a piece of entry {0} that does not fit the file")]
+    Piece(EntryId),
+    /// A pack that is none.
+    #[error(transparent)]
+    Pack(#[from] pack::PackError),
+    /// A frame that is not compressed as it says.
+    #[error("the peer sent a frame that does not decompress")]
+    Compression,
     /// More than it may have open, or in one message.
     #[error("the peer sent more at once than a copy allows")]
     TooMuch,
@@ -139,6 +187,13 @@ pub enum CopyError {
         /// The block.
         block: u32,
     },
+}
+
+impl CopyError {
+    /// Whether the network may have done it: a new connection may do better.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, CopyError::Pack(_))
+    }
 }
 
 /// A reason, cut to what is carried.

@@ -3,25 +3,35 @@
 //! Whoever stores takes actions ([`Receiver::poll_action`]) and says what came of them. A file is committed when all
 //! its blocks are stored with the sender's digests, and settled when the commit is as durable as was asked.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use super::blocks::block_count;
+use super::blocks::Cut;
+use super::filling::{Filling, Outcome};
+use super::ids::IdMap;
 use super::{
-    CopyError, CopyMessage, Digest, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_MAX, WANTED_MAX, Want, reason,
+    CopyError, CopyMessage, Digest, Ending, ITEMS_MAX, Settlement, UNPROVEN_MAX, UNSETTLED_BYTES_MAX, UNSETTLED_MAX,
+    WANTED_MAX, Want, reason,
 };
 use crate::proto::manifest::{ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
-use crate::proto::verify::BlockHash;
+use crate::proto::verify::{BlockHash, FileHash};
 
 /// What whoever stores has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Find out what is there; answered by [`Receiver::handle_decision`].
     Decide(Entry),
-    /// All of it is stored and verified: give it its name. Answered by [`Receiver::handle_committed`] or
-    /// [`Receiver::handle_failed`].
-    Commit(EntryId),
+    /// All of it is stored and verified: give it its name. With the hash of the whole, where there is one. Answered by
+    /// [`Receiver::handle_committed`] or [`Receiver::handle_failed`].
+    Commit(EntryId, Option<FileHash>),
+    /// It is there with the same content: give it its attributes. Answered as a commit is.
+    Refresh(EntryId, FileHash),
     /// Nothing more comes of it: drop what was stored.
     Abandon(EntryId),
+    /// Every entry is settled: do what is left. Answered by [`Receiver::handle_finished`].
+    Finish {
+        /// The sender passed nothing over.
+        is_whole: bool,
+    },
 }
 
 /// What is to be done about an entry.
@@ -29,12 +39,22 @@ pub enum Action {
 pub enum Decision {
     /// It has no content to wait for, or none that is lacking: commit it.
     Commit,
+    /// It was made at once.
+    Made,
     /// It is there as it should be.
     Have,
+    /// It would be made.
+    Planned,
     /// Its content is wanted, but for the blocks that are stored and verified already.
     Fill {
         /// In any order.
         stored: Vec<(u32, BlockHash)>,
+    },
+    /// A file of this length is there, whose blocks hash to this: it is wanted only if the source's hash to something
+    /// else.
+    Compare {
+        /// In their order; as many as it has blocks.
+        ours: Vec<BlockHash>,
     },
     /// It is left out, for this reason.
     Skip(String),
@@ -45,71 +65,99 @@ pub enum Decision {
 /// One end of a copy.
 ///
 /// Invariants: `open` holds what was offered and is not settled, at most [`UNSETTLED_MAX`]; `wanted` is how many blocks
-/// of it were wanted and have not been stored, at most [`WANTED_MAX`].
-#[derive(Debug, Default)]
+/// of it were wanted and have not been stored, at most [`WANTED_MAX`]; `unproven` is how many were stored and have no
+/// digest, and as nothing is wanted from [`UNPROVEN_MAX`] of them on, at most the sum of both.
+#[derive(Debug)]
 pub struct Receiver {
+    cut: Cut,
+    verify: bool,
     next: EntryId,
-    open: HashMap<EntryId, Open>,
+    open: IdMap<Open>,
+    /// What these weigh.
+    open_bytes: usize,
     wanted: usize,
+    unproven: usize,
     /// Files with blocks that could not be wanted yet.
     hungry: VecDeque<EntryId>,
     again: Vec<Want>,
+    asks: VecDeque<Want>,
     settled: Vec<(EntryId, Settlement)>,
     actions: VecDeque<Action>,
-    announced: Option<u64>,
-    has_ended: bool,
+    /// Blocks that turned out right and were not asked after.
+    right: Vec<(EntryId, u32, BlockHash)>,
+    announced: Option<(u64, bool)>,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    /// Entries are open, or may come.
+    Ahead,
+    /// What is left is being done.
+    Finishing,
+    /// It is done and not said.
+    Finished(Ending),
+    Said,
 }
 
 #[derive(Debug)]
 struct Open {
     /// `None` for what has no content.
-    blocks: Option<u32>,
+    len: Option<u64>,
+    weight: usize,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     Deciding,
+    /// The sender was asked what it hashes to; not the least of it is wanted yet.
+    Comparing(Filling),
     Filling(Filling),
-    Committing,
+    Committing(Option<FileHash>),
+    Refreshing,
 }
-
-/// A file that is being filled.
-///
-/// Invariant: `left` counts the blocks that are not `Right`; blocks from `next` on were not wanted yet.
-#[derive(Debug)]
-struct Filling {
-    blocks: Vec<Block>,
-    next: u32,
-    left: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    tries: u8,
-    is_wanted: bool,
-    is_right: bool,
-    ours: Option<BlockHash>,
-    theirs: Option<BlockHash>,
-}
-
-const NEW_BLOCK: Block = Block { tries: 0, is_wanted: false, is_right: false, ours: None, theirs: None };
 
 impl Receiver {
+    /// Files are cut so; `verify` if a block is right only with the sender's digest.
+    pub fn new(cut: Cut, verify: bool) -> Receiver {
+        Receiver {
+            cut,
+            verify,
+            next: 0,
+            open: IdMap::default(),
+            open_bytes: 0,
+            wanted: 0,
+            unproven: 0,
+            hungry: VecDeque::new(),
+            again: Vec::new(),
+            asks: VecDeque::new(),
+            settled: Vec::new(),
+            actions: VecDeque::new(),
+            right: Vec::new(),
+            announced: None,
+            end: End::Ahead,
+        }
+    }
+
     /// The sender said something.
     pub fn handle_message(&mut self, message: CopyMessage) -> Result<(), CopyError> {
         match message {
             // What was under way of files that were given up.
-            CopyMessage::Digests(_) | CopyMessage::Unreadable(_) if self.has_ended => Ok(()),
-            _ if self.has_ended => Err(CopyError::OutOfTurn),
+            CopyMessage::Digests(_) | CopyMessage::Unreadable(_) if self.has_ended() => Ok(()),
+            _ if self.has_ended() => Err(CopyError::OutOfTurn),
             CopyMessage::Entries(entries) if self.announced.is_none() => self.handle_entries(entries),
             CopyMessage::Digests(digests) if digests.len() > ITEMS_MAX => Err(CopyError::TooMuch),
             CopyMessage::Digests(digests) => digests.into_iter().try_for_each(|digest| self.handle_digest(digest)),
             CopyMessage::Unreadable(list) if list.len() > ITEMS_MAX => Err(CopyError::TooMuch),
             CopyMessage::Unreadable(list) => list.into_iter().try_for_each(|(id, why)| self.handle_unreadable(id, why)),
-            CopyMessage::ScanEnd { entries } if self.announced.is_none() => {
-                self.announced = Some(entries);
-                if entries == self.next { Ok(()) } else { Err(CopyError::Numbering) }
+            CopyMessage::ScanEnd { entries, is_whole } if self.announced.is_none() => {
+                self.announced = Some((entries, is_whole));
+                if entries != self.next {
+                    return Err(CopyError::Numbering);
+                }
+                self.look_for_end();
+                Ok(())
             }
             _ => Err(CopyError::OutOfTurn),
         }
@@ -118,35 +166,52 @@ impl Receiver {
     /// What is to be done about an entry, after [`Action::Decide`].
     pub fn handle_decision(&mut self, id: EntryId, decision: Decision) {
         let Some(open) = self.open.get_mut(&id).filter(|open| matches!(open.state, State::Deciding)) else { return };
-        match (decision, open.blocks) {
-            (Decision::Have, _) => self.settle(id, Settlement::Had),
-            (Decision::Skip(why), _) => self.settle(id, Settlement::Skipped(reason(why))),
-            (Decision::Fail(why), _) => self.settle(id, Settlement::Failed(reason(why))),
-            (Decision::Fill { stored }, Some(blocks)) if blocks > 0 => {
-                let mut filling = Filling { blocks: vec![NEW_BLOCK; blocks as usize], next: 0, left: blocks };
-                for (block, hash) in stored {
-                    filling.trust(block, hash);
-                }
-                let is_full = filling.left == 0;
+        let blocks = open.len.map_or(0, |len| self.cut.block_count(len));
+        match decision {
+            Decision::Have => self.settle(id, Settlement::Had),
+            Decision::Made => self.settle(id, Settlement::Done(None)),
+            Decision::Planned => self.settle(id, Settlement::Planned),
+            Decision::Skip(why) => self.settle(id, Settlement::Skipped(reason(why))),
+            Decision::Fail(why) => self.settle(id, Settlement::Failed(reason(why))),
+            Decision::Fill { stored } if blocks > 0 => {
+                let filling = Filling::new(blocks, &stored);
+                let is_full = filling.is_full();
                 open.state = State::Filling(filling);
                 if is_full { self.commit(id) } else { self.hungry.push_back(id) }
             }
-            (Decision::Commit | Decision::Fill { .. }, _) => self.commit(id),
+            Decision::Compare { ours } if blocks > 0 && ours.len() == blocks as usize && self.verify => {
+                open.state = State::Comparing(Filling::comparing(&ours));
+                self.asks.push_back(Want { id, first: 0, count: blocks });
+            }
+            Decision::Commit | Decision::Fill { .. } | Decision::Compare { .. } => self.commit(id),
         }
     }
 
-    /// A block is stored, with this hash. Whether it was wanted at all is told: if not, it must not have been stored,
-    /// and the peer that sent it breaks the rules.
+    /// A block is stored, with this hash (whatever it is where nothing is verified). Whether it was wanted at all has
+    /// to be asked before ([`Receiver::is_wanted`]).
     pub fn handle_stored(&mut self, id: EntryId, block: u32, hash: BlockHash) -> Result<(), CopyError> {
+        let verify = self.verify;
         // Given up meanwhile: what was under way still comes.
         let Some(filling) = self.open.get_mut(&id).and_then(Open::filling) else { return Ok(()) };
-        let state = filling.blocks.get_mut(block as usize).ok_or(CopyError::UnknownBlock { id, block })?;
-        if std::mem::take(&mut state.is_wanted) {
-            self.wanted -= 1;
-        }
-        state.ours = Some(hash);
-        self.compare(id, block);
+        let before = filling.unproven_count();
+        let (was_wanted, outcome) = filling.handle_stored(block, hash, verify);
+        self.unproven += filling.unproven_count() - before;
+        let outcome = outcome.ok_or(CopyError::UnknownBlock { id, block })?;
+        self.wanted -= usize::from(was_wanted);
+        self.handle_outcome(id, block, outcome);
         Ok(())
+    }
+
+    /// Something of a wanted block arrived so that it cannot be used: it is wanted again, as a block is whose digest
+    /// is wrong. What came of it and was right need not be stored twice.
+    pub fn handle_damaged(&mut self, id: EntryId, block: u32) {
+        if !self.is_wanted(id, block) {
+            return;
+        }
+        let Some(filling) = self.open.get_mut(&id).and_then(Open::filling) else { return };
+        let (was_wanted, outcome) = filling.handle_damaged(block);
+        self.wanted -= usize::from(was_wanted);
+        self.handle_outcome(id, block, outcome);
     }
 
     /// A file cannot be stored or committed.
@@ -154,20 +219,72 @@ impl Receiver {
         self.give_up(id, Settlement::Failed(reason(why)));
     }
 
-    /// A commit is as durable as was asked.
+    /// What should be made has to stay away after all.
+    pub fn handle_skipped(&mut self, id: EntryId, why: String) {
+        self.give_up(id, Settlement::Skipped(reason(why)));
+    }
+
+    /// A commit is as durable as was asked, or a file has its attributes.
     pub fn handle_committed(&mut self, id: EntryId) {
-        if self.open.get(&id).is_some_and(|open| matches!(open.state, State::Committing)) {
-            self.settle(id, Settlement::Done);
+        match self.open.get(&id).map(|open| &open.state) {
+            Some(State::Committing(hash)) => self.settle(id, Settlement::Done(*hash)),
+            Some(State::Refreshing) => self.settle(id, Settlement::Had),
+            _ => {}
+        }
+    }
+
+    /// What was left to do is done.
+    pub fn handle_finished(&mut self, ending: Ending) {
+        if let End::Finishing = self.end {
+            self.end = End::Finished(ending);
         }
     }
 
     /// Whether a block may be stored now: it was wanted and has not come.
     pub fn is_wanted(&self, id: EntryId, block: u32) -> bool {
-        let filling = self.open.get(&id).and_then(|open| match &open.state {
-            State::Filling(filling) => Some(filling),
+        self.attempt(id, block).is_some()
+    }
+
+    /// Which time of sending a block is wanted for, from 1, if it may be stored now.
+    pub fn attempt(&self, id: EntryId, block: u32) -> Option<u8> {
+        self.open.get(&id).and_then(|open| match &open.state {
+            State::Filling(filling) => filling.attempt(block),
             _ => None,
-        });
-        filling.and_then(|filling| filling.blocks.get(block as usize)).is_some_and(|block| block.is_wanted)
+        })
+    }
+
+    /// What the sender says that a wanted block hashes to, if that is known.
+    pub fn digest(&self, id: EntryId, block: u32) -> Option<BlockHash> {
+        self.open.get(&id).and_then(|open| match &open.state {
+            State::Filling(filling) => filling.digest(block),
+            _ => None,
+        })
+    }
+
+    /// Whether it is neither settled nor given up.
+    pub fn is_open(&self, id: EntryId) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    /// How many blocks were wanted and have not been stored.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Blocks that are stored and proven since the last call.
+    pub fn take_right(&mut self) -> Vec<(EntryId, u32, BlockHash)> {
+        std::mem::take(&mut self.right)
+    }
+
+    /// How many such there are.
+    pub fn right_count(&self) -> usize {
+        self.right.len()
+    }
+
+    /// Whether [`Receiver::poll_message`] has something, or may have.
+    pub fn has_message(&self) -> bool {
+        let may_want = self.wanting_room() > 0 && (!self.hungry.is_empty() || !self.asks.is_empty());
+        may_want || !self.settled.is_empty() || !self.again.is_empty() || matches!(self.end, End::Finished(_))
     }
 
     /// What to say next.
@@ -176,15 +293,21 @@ impl Receiver {
             let n = self.settled.len().min(ITEMS_MAX);
             return Some(CopyMessage::Settled(self.settled.drain(..n).collect()));
         }
+        let asks = self.next_asks();
+        if !asks.is_empty() {
+            return Some(CopyMessage::Ask(asks));
+        }
         let wants = self.next_wants();
         if !wants.is_empty() {
             return Some(CopyMessage::Wants(wants));
         }
-        let is_all = self.announced == Some(self.next) && self.open.is_empty() && !self.has_ended;
-        is_all.then(|| {
-            self.has_ended = true;
-            CopyMessage::End
-        })
+        match std::mem::replace(&mut self.end, End::Said) {
+            End::Finished(ending) => Some(CopyMessage::End(ending)),
+            other => {
+                self.end = other;
+                None
+            }
+        }
     }
 
     /// What to do next.
@@ -192,22 +315,34 @@ impl Receiver {
         self.actions.pop_front()
     }
 
+    /// Whether all entries were announced.
+    pub fn is_scanned(&self) -> bool {
+        self.announced.is_some()
+    }
+
     /// Whether all is settled, and said.
     pub fn has_ended(&self) -> bool {
-        self.has_ended
+        matches!(self.end, End::Said)
     }
 
     fn handle_entries(&mut self, entries: Vec<Entry>) -> Result<(), CopyError> {
-        if entries.len() > ENTRIES_PER_MESSAGE_MAX || self.open.len() + entries.len() > UNSETTLED_MAX {
+        // What is settled and was not said is open for the sender: whoever hears nothing may not go on for ever.
+        let open = self.open.len() + self.settled.len();
+        if entries.len() > ENTRIES_PER_MESSAGE_MAX || open + entries.len() > UNSETTLED_MAX {
             return Err(CopyError::TooMuch);
         }
         for entry in entries {
+            if self.open_bytes >= 2 * UNSETTLED_BYTES_MAX || entry.is_oversized() {
+                return Err(CopyError::TooMuch);
+            }
             if entry.id != self.next {
                 return Err(CopyError::Numbering);
             }
             self.next += 1;
-            let blocks = if let EntryKind::File { len, .. } = entry.kind { Some(block_count(len)) } else { None };
-            self.open.insert(entry.id, Open { blocks, state: State::Deciding });
+            let len = if let EntryKind::File { len, .. } = entry.kind { Some(len) } else { None };
+            let weight = entry.weight();
+            self.open_bytes += weight;
+            self.open.insert(entry.id, Open { len, weight, state: State::Deciding });
             self.actions.push_back(Action::Decide(entry));
         }
         Ok(())
@@ -217,15 +352,25 @@ impl Receiver {
         if id >= self.next {
             return Err(CopyError::UnknownEntry(id));
         }
-        // Given up meanwhile: what was under way still comes.
-        let Some(filling) = self.open.get_mut(&id).and_then(Open::filling) else { return Ok(()) };
-        let state = filling.blocks.get_mut(block as usize).ok_or(CopyError::UnknownBlock { id, block })?;
-        match state.theirs {
-            // A source that changes under the copy is told by the sender as unreadable, not by another digest.
-            Some(before) if before != hash => return Err(CopyError::TwoDigests { id, block }),
-            _ => state.theirs = Some(hash),
+        if !self.verify {
+            return Err(CopyError::OutOfTurn);
         }
-        self.compare(id, block);
+        // Given up meanwhile: what was under way still comes.
+        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
+        let is_comparing = matches!(open.state, State::Comparing(_));
+        let Some(filling) = open.filling() else { return Ok(()) };
+        let before = filling.unproven_count();
+        let outcome = filling.handle_digest(block, hash);
+        self.unproven -= before - filling.unproven_count();
+        // What was asked for has come.
+        self.wanted -= usize::from(is_comparing && filling.release(block));
+        match outcome {
+            // A source that changes under the copy is told by the sender as unreadable, not by another digest.
+            Outcome::TwoDigests => return Err(CopyError::TwoDigests { id, block }),
+            Outcome::Unknown => return Err(CopyError::UnknownBlock { id, block }),
+            Outcome::Unasked => return Err(CopyError::OutOfTurn),
+            outcome => self.handle_outcome(id, block, outcome),
+        }
         Ok(())
     }
 
@@ -234,43 +379,63 @@ impl Receiver {
             return Err(CopyError::UnknownEntry(id));
         }
         // One that is being committed was whole before.
-        if self.open.get(&id).is_some_and(|open| !matches!(open.state, State::Committing)) {
+        if self.open.get(&id).is_some_and(|open| !matches!(open.state, State::Committing(_) | State::Refreshing)) {
             self.give_up(id, Settlement::Failed(reason(format!("source: {why}"))));
         }
         Ok(())
     }
 
-    /// Both hashes of a block may be known by now.
-    fn compare(&mut self, id: EntryId, block: u32) {
-        let Some(filling) = self.open.get_mut(&id).and_then(Open::filling) else { return };
-        let state = &mut filling.blocks[block as usize];
-        let (Some(ours), Some(theirs)) = (state.ours, state.theirs) else { return };
-        if state.is_right {
-            return;
-        }
-        if ours == theirs {
-            state.is_right = true;
-            filling.left -= 1;
-            if filling.left == 0 {
-                self.commit(id);
+    fn handle_outcome(&mut self, id: EntryId, block: u32, outcome: Outcome) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let is_comparing = matches!(open.state, State::Comparing(_));
+        let Some(filling) = open.filling() else { return };
+        match outcome {
+            Outcome::Right(hash) if !is_comparing => {
+                let is_full = filling.is_full();
+                self.right.push((id, block, hash));
+                if is_full {
+                    self.commit(id);
+                }
             }
-        } else if state.tries >= TRIES_MAX {
-            let why = format!("block {block} arrived damaged {TRIES_MAX} times: see to the network and the memory");
-            self.give_up(id, Settlement::Failed(why));
+            _ if is_comparing && filling.has_all_digests() => self.compare(id),
+            _ if is_comparing => {}
+            Outcome::Again => {
+                self.wanted += 1;
+                self.again.push(Want { id, first: block, count: 1 });
+            }
+            Outcome::GiveUp(tries) => {
+                let why = format!("block {block} arrived damaged {tries} times: see to the network and the memory");
+                self.give_up(id, Settlement::Failed(why));
+            }
+            _ => {}
+        }
+    }
+
+    /// All digests of a file are here that may be the same.
+    fn compare(&mut self, id: EntryId) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let State::Comparing(filling) = &mut open.state else { return };
+        if filling.is_full() {
+            let hash = open.len.and_then(|len| self.cut.layout(len).ok()).and_then(|layout| filling.hash(&layout));
+            open.state = State::Refreshing;
+            self.actions.push_back(Action::Refresh(id, hash.unwrap_or(FileHash([0; 32]))));
         } else {
-            state.ours = None;
-            state.tries += 1;
-            state.is_wanted = true;
-            self.wanted += 1;
-            self.again.push(Want { id, first: block, count: 1 });
+            filling.forget_ours();
+            open.state = State::Filling(std::mem::take(filling));
+            self.hungry.push_back(id);
         }
     }
 
     fn commit(&mut self, id: EntryId) {
-        if let Some(open) = self.open.get_mut(&id) {
-            open.state = State::Committing;
-            self.actions.push_back(Action::Commit(id));
-        }
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let layout = open.len.and_then(|len| self.cut.layout(len).ok());
+        let hash = match &open.state {
+            State::Filling(filling) if self.verify => layout.and_then(|layout| filling.hash(&layout)),
+            _ if open.len == Some(0) && self.verify => Some(crate::proto::verify::hash_whole(&[])),
+            _ => None,
+        };
+        open.state = State::Committing(hash);
+        self.actions.push_back(Action::Commit(id, hash));
     }
 
     fn give_up(&mut self, id: EntryId, settlement: Settlement) {
@@ -282,17 +447,62 @@ impl Receiver {
 
     fn settle(&mut self, id: EntryId, settlement: Settlement) {
         if let Some(mut open) = self.open.remove(&id) {
-            let under_way = open.filling().map_or(0, |filling| filling.blocks.iter().filter(|b| b.is_wanted).count());
-            self.wanted -= under_way;
-            self.again.retain(|want| want.id != id);
+            self.open_bytes -= open.weight;
+            self.wanted -= open.filling().map_or(0, |filling| filling.wanted_count());
+            self.unproven -= open.filling().map_or(0, |filling| filling.unproven_count());
+            if !self.again.is_empty() {
+                self.again.retain(|want| want.id != id);
+            }
             self.settled.push((id, settlement));
+            self.look_for_end();
         }
+    }
+
+    fn look_for_end(&mut self) {
+        if let Some((entries, is_whole)) = self.announced
+            && entries == self.next
+            && self.open.is_empty()
+            && matches!(self.end, End::Ahead)
+        {
+            self.end = End::Finishing;
+            self.actions.push_back(Action::Finish { is_whole });
+        }
+    }
+
+    /// How many blocks more may be wanted now.
+    fn wanting_room(&self) -> usize {
+        if self.unproven < UNPROVEN_MAX { WANTED_MAX - self.wanted.min(WANTED_MAX) } else { 0 }
+    }
+
+    /// Files to ask about, as far as the bound allows: what is asked for counts as wanted.
+    fn next_asks(&mut self) -> Vec<Want> {
+        let mut asks = Vec::new();
+        while asks.len() < ITEMS_MAX && self.wanting_room() > 0 {
+            let Some(ask) = self.asks.front_mut() else { break };
+            let Some(open) = self.open.get_mut(&ask.id) else {
+                self.asks.pop_front();
+                continue;
+            };
+            let count = ask.count.min((WANTED_MAX - self.wanted.min(WANTED_MAX)) as u32);
+            let part = Want { count, ..*ask };
+            ask.first += count;
+            ask.count -= count;
+            if let Some(filling) = open.filling() {
+                filling.ask(part.first, count);
+                self.wanted += count as usize;
+                asks.push(part);
+            }
+            if self.asks.front().is_some_and(|ask| ask.count == 0) {
+                self.asks.pop_front();
+            }
+        }
+        asks
     }
 
     /// Ranges to ask for, as far as the bound allows.
     fn next_wants(&mut self) -> Vec<Want> {
         let mut wants: Vec<Want> = self.again.drain(..self.again.len().min(ITEMS_MAX)).collect();
-        while wants.len() < ITEMS_MAX && self.wanted < WANTED_MAX {
+        while wants.len() < ITEMS_MAX && self.wanting_room() > 0 {
             let Some(&id) = self.hungry.front() else { break };
             let filling = self.open.get_mut(&id).and_then(Open::filling);
             match filling.and_then(|filling| filling.next_want(WANTED_MAX - self.wanted)) {
@@ -309,31 +519,9 @@ impl Receiver {
 
 impl Open {
     fn filling(&mut self) -> Option<&mut Filling> {
-        if let State::Filling(filling) = &mut self.state { Some(filling) } else { None }
-    }
-}
-
-impl Filling {
-    /// A block that an earlier run has stored and verified.
-    fn trust(&mut self, block: u32, hash: BlockHash) {
-        if let Some(state) = self.blocks.get_mut(block as usize)
-            && !state.is_right
-        {
-            *state = Block { is_right: true, ours: Some(hash), ..*state };
-            self.left -= 1;
+        match &mut self.state {
+            State::Filling(filling) | State::Comparing(filling) => Some(filling),
+            _ => None,
         }
-    }
-
-    /// The next run of blocks that are lacking, at most so many.
-    fn next_want(&mut self, most: usize) -> Option<(u32, u32)> {
-        let lacking = |block: &Block| !block.is_right;
-        let first = self.next as usize + self.blocks[self.next as usize..].iter().position(lacking)?;
-        let run = self.blocks[first..].iter().take(most).take_while(|block| lacking(block)).count();
-        for block in &mut self.blocks[first..first + run] {
-            block.is_wanted = true;
-            block.tries = 1;
-        }
-        self.next = (first + run) as u32;
-        Some((first as u32, run as u32))
     }
 }

@@ -3,14 +3,18 @@
 //! Whoever scans hands in entries ([`Sender::handle_entry`]) as long as [`Sender::wants_entries`]; whoever reads takes
 //! work ([`Sender::poll_work`]) and says what each block hashed to, or why a file cannot be read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use super::blocks::{block_count, block_range};
-use super::{CopyError, CopyMessage, Digest, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_MAX, WANTED_MAX, reason};
+use super::blocks::Cut;
+use super::ids::IdMap;
+use super::{
+    CopyError, CopyMessage, Digest, Ending, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_BYTES_MAX, UNSETTLED_MAX,
+    WANTED_MAX, Want, reason,
+};
 use crate::proto::manifest::{ENTRIES_BYTES_MAX, ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
 use crate::proto::verify::BlockHash;
 
-/// A block to be read and sent.
+/// A block to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Of which file.
@@ -21,6 +25,8 @@ pub struct Work {
     pub offset: u64,
     /// Its bytes, at least 1.
     pub len: u64,
+    /// It is sent, too; otherwise only its hash is wanted.
+    pub is_sent: bool,
 }
 
 /// What became of the entries.
@@ -30,35 +36,43 @@ pub struct Tally {
     pub done: u64,
     /// There already.
     pub had: u64,
+    /// Would be made.
+    pub planned: u64,
     /// Left out on purpose.
     pub skipped: u64,
     /// Not made.
     pub failed: u64,
     /// Bytes of the files among `done`.
     pub done_bytes: u64,
+    /// Bytes of the files among `planned`.
+    pub planned_bytes: u64,
 }
 
 /// One end of a copy.
 ///
 /// Invariants: `open` holds what was offered and is not settled, at most [`UNSETTLED_MAX`]; numbers below `next` were
 /// given out; `work` is at most [`WANTED_MAX`] long.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sender {
+    cut: Cut,
+    verify: bool,
     next: EntryId,
-    open: HashMap<EntryId, Open>,
-    work: VecDeque<(EntryId, u32)>,
+    open: IdMap<Open>,
+    /// What these weigh.
+    open_bytes: usize,
+    work: VecDeque<(EntryId, u32, bool)>,
     entries: Vec<Entry>,
     digests: Vec<Digest>,
     unreadable: Vec<(EntryId, String)>,
     settled: VecDeque<(EntryId, Settlement)>,
     scan: Scan,
-    has_ended: bool,
+    is_whole: bool,
+    ending: Option<Ending>,
     tally: Tally,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Scan {
-    #[default]
     Running,
     Over,
     Said,
@@ -68,15 +82,37 @@ enum Scan {
 struct Open {
     /// Of its content; `None` for what has none.
     len: Option<u64>,
+    weight: usize,
     /// How often each block was wanted; empty until one is.
     tries: Vec<u8>,
     is_unreadable: bool,
 }
 
 impl Sender {
+    /// Cut files so; `verify` for digests of what is sent.
+    pub fn new(cut: Cut, verify: bool) -> Sender {
+        Sender {
+            cut,
+            verify,
+            next: 0,
+            open: IdMap::default(),
+            open_bytes: 0,
+            work: VecDeque::new(),
+            entries: Vec::new(),
+            digests: Vec::new(),
+            unreadable: Vec::new(),
+            settled: VecDeque::new(),
+            scan: Scan::Running,
+            is_whole: true,
+            ending: None,
+            tally: Tally::default(),
+        }
+    }
+
     /// Whether another entry may be handed in now.
     pub fn wants_entries(&self) -> bool {
-        self.scan == Scan::Running && self.open.len() < UNSETTLED_MAX && self.entries.len() < ENTRIES_PER_MESSAGE_MAX
+        let may_be_open = self.open.len() < UNSETTLED_MAX && self.open_bytes < UNSETTLED_BYTES_MAX;
+        self.scan == Scan::Running && may_be_open && self.entries.len() < ENTRIES_PER_MESSAGE_MAX
     }
 
     /// Offer an entry; it gets its number here, which is returned.
@@ -84,21 +120,34 @@ impl Sender {
         entry.id = self.next;
         self.next += 1;
         let len = if let EntryKind::File { len, .. } = entry.kind { Some(len) } else { None };
-        self.open.insert(entry.id, Open { len, tries: Vec::new(), is_unreadable: false });
+        let weight = entry.weight();
+        self.open_bytes += weight;
+        self.open.insert(entry.id, Open { len, weight, tries: Vec::new(), is_unreadable: false });
         self.entries.push(entry);
         self.next - 1
     }
 
-    /// There are no more entries.
-    pub fn handle_scan_end(&mut self) {
+    /// Whether all entries were handed in.
+    pub fn is_scanned(&self) -> bool {
+        self.scan != Scan::Running
+    }
+
+    /// How many entries were offered so far: the number of the next one.
+    pub fn offered(&self) -> u64 {
+        self.next
+    }
+
+    /// There are no more entries; `is_whole` if nothing was passed over that could not be read.
+    pub fn handle_scan_end(&mut self, is_whole: bool) {
         if self.scan == Scan::Running {
             self.scan = Scan::Over;
+            self.is_whole = is_whole;
         }
     }
 
-    /// A block was read, and is being sent.
+    /// A block was read, and is being sent if that was wanted.
     pub fn handle_read(&mut self, id: EntryId, block: u32, hash: BlockHash) {
-        if self.open.contains_key(&id) {
+        if self.verify && self.open.contains_key(&id) {
             self.digests.push(Digest { id, block, hash });
         }
     }
@@ -115,21 +164,31 @@ impl Sender {
     /// The receiver said something.
     pub fn handle_message(&mut self, message: CopyMessage) -> Result<(), CopyError> {
         match message {
-            _ if self.has_ended => Err(CopyError::OutOfTurn),
-            CopyMessage::Wants(wants) if wants.len() > ITEMS_MAX => Err(CopyError::TooMuch),
-            CopyMessage::Wants(wants) => {
-                wants.into_iter().try_for_each(|want| self.handle_want(want.id, want.first, want.count))
-            }
+            _ if self.ending.is_some() => Err(CopyError::OutOfTurn),
+            CopyMessage::Wants(wants) | CopyMessage::Ask(wants) if wants.len() > ITEMS_MAX => Err(CopyError::TooMuch),
+            CopyMessage::Wants(wants) => wants.into_iter().try_for_each(|want| self.handle_want(want, true)),
+            CopyMessage::Ask(wants) => wants.into_iter().try_for_each(|want| self.handle_want(want, false)),
             CopyMessage::Settled(settled) if settled.len() > ITEMS_MAX => Err(CopyError::TooMuch),
             CopyMessage::Settled(settled) => {
                 settled.into_iter().try_for_each(|(id, settlement)| self.handle_settled(id, settlement))
             }
-            CopyMessage::End if self.scan == Scan::Said && self.open.is_empty() => {
-                self.has_ended = true;
+            CopyMessage::End(ending) if ending.failed.len() > ITEMS_MAX => Err(CopyError::TooMuch),
+            CopyMessage::End(ending) if self.scan == Scan::Said && self.open.is_empty() => {
+                self.ending = Some(ending);
                 Ok(())
             }
             _ => Err(CopyError::OutOfTurn),
         }
+    }
+
+    /// Digests that wait to be said.
+    pub fn digest_count(&self) -> usize {
+        self.digests.len()
+    }
+
+    /// Whether something waits to be said that somebody waits for.
+    pub fn has_urgent_message(&self) -> bool {
+        !self.entries.is_empty() || !self.unreadable.is_empty() || self.scan == Scan::Over
     }
 
     /// What to say next.
@@ -146,17 +205,17 @@ impl Sender {
         }
         (self.scan == Scan::Over).then(|| {
             self.scan = Scan::Said;
-            CopyMessage::ScanEnd { entries: self.next }
+            CopyMessage::ScanEnd { entries: self.next, is_whole: self.is_whole }
         })
     }
 
     /// What to read and send next.
     pub fn poll_work(&mut self) -> Option<Work> {
-        while let Some((id, block)) = self.work.pop_front() {
+        while let Some((id, block, is_sent)) = self.work.pop_front() {
             let Some(open) = self.open.get(&id).filter(|open| !open.is_unreadable) else { continue };
-            let range = open.len.and_then(|len| block_range(len, block));
+            let range = open.len.and_then(|len| self.cut.block_range(len, block));
             if let Some((offset, len)) = range {
-                return Some(Work { id, block, offset, len });
+                return Some(Work { id, block, offset, len, is_sent });
             }
         }
         None
@@ -167,9 +226,14 @@ impl Sender {
         self.settled.pop_front()
     }
 
-    /// Whether the receiver has said that all is done.
-    pub fn has_ended(&self) -> bool {
-        self.has_ended
+    /// What the receiver said at the end, once it did.
+    pub fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+
+    /// Whether blocks wait to be read.
+    pub fn has_work(&self) -> bool {
+        !self.work.is_empty()
     }
 
     /// What became of the entries so far.
@@ -177,9 +241,9 @@ impl Sender {
         &self.tally
     }
 
-    fn handle_want(&mut self, id: EntryId, first: u32, count: u32) -> Result<(), CopyError> {
+    fn handle_want(&mut self, Want { id, first, count }: Want, is_sent: bool) -> Result<(), CopyError> {
         let open = self.open.get_mut(&id).ok_or(CopyError::UnknownEntry(id))?;
-        let blocks = open.len.map(block_count).ok_or(CopyError::UnknownEntry(id))?;
+        let blocks = open.len.map(|len| self.cut.block_count(len)).ok_or(CopyError::UnknownEntry(id))?;
         let end = first.checked_add(count).filter(|end| *end <= blocks && count > 0);
         let end = end.ok_or(CopyError::UnknownBlock { id, block: first })?;
         if self.work.len() + count as usize > WANTED_MAX {
@@ -187,26 +251,32 @@ impl Sender {
         }
         open.tries.resize(blocks as usize, 0);
         for (block, tries) in (first..end).zip(&mut open.tries[first as usize..]) {
-            if *tries >= TRIES_MAX {
+            // Once more than it is sent: it may have been asked for first.
+            if *tries > TRIES_MAX {
                 return Err(CopyError::Insatiable { id, block });
             }
             *tries += 1;
-            self.work.push_back((id, block));
+            self.work.push_back((id, block, is_sent));
         }
         Ok(())
     }
 
     fn handle_settled(&mut self, id: EntryId, settlement: Settlement) -> Result<(), CopyError> {
         let open = self.open.remove(&id).ok_or(CopyError::UnknownEntry(id))?;
+        self.open_bytes -= open.weight;
         let settlement = match settlement {
             Settlement::Skipped(why) => Settlement::Skipped(reason(why)),
             Settlement::Failed(why) => Settlement::Failed(reason(why)),
             other => other,
         };
         let counter = match &settlement {
-            Settlement::Done => {
-                self.tally.done_bytes += open.len.unwrap_or(0);
+            Settlement::Done(_) => {
+                self.tally.done_bytes = self.tally.done_bytes.saturating_add(open.len.unwrap_or(0));
                 &mut self.tally.done
+            }
+            Settlement::Planned => {
+                self.tally.planned_bytes = self.tally.planned_bytes.saturating_add(open.len.unwrap_or(0));
+                &mut self.tally.planned
             }
             Settlement::Had => &mut self.tally.had,
             Settlement::Skipped(_) => &mut self.tally.skipped,

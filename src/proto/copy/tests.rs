@@ -4,12 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
-use super::blocks::block_count;
+use super::blocks::Cut;
+use super::options::PIECE_BYTES_DEFAULT;
 use super::receiver::{Action, Decision, Receiver};
 use super::sender::{Sender, Work};
 use super::*;
 use crate::proto::manifest::{Attributes, EntryKind};
 use crate::proto::verify::BLOCK_BYTES_DEFAULT;
+
+const CUT: Cut = Cut { piece_bytes: PIECE_BYTES_DEFAULT };
 
 fn entry(kind: EntryKind) -> Entry {
     Entry { id: 0, path: b"x".to_vec(), kind, attributes: Attributes::default() }
@@ -40,6 +43,8 @@ enum Fate {
     SourceFails,
     /// Every try of the first block is damaged.
     AlwaysDamaged,
+    /// A file of the same length is there; so many of its blocks from the front are the same.
+    Compare(u32),
 }
 
 struct Pair {
@@ -52,6 +57,7 @@ struct Pair {
     right: HashMap<EntryId, HashSet<u32>>,
     committed: HashSet<EntryId>,
     abandoned: HashSet<EntryId>,
+    refreshed: HashSet<EntryId>,
     damage_left: u32,
     random: u64,
 }
@@ -59,14 +65,15 @@ struct Pair {
 impl Pair {
     fn new(fates: Vec<Fate>, damage: u32, random: u64) -> Pair {
         Pair {
-            sender: Sender::default(),
-            receiver: Receiver::default(),
+            sender: Sender::new(CUT, true),
+            receiver: Receiver::new(CUT, true),
             fates,
             streams: Vec::new(),
             committing: Vec::new(),
             right: HashMap::new(),
             committed: HashSet::new(),
             abandoned: HashSet::new(),
+            refreshed: HashSet::new(),
             damage_left: damage,
             random: random | 1,
         }
@@ -98,7 +105,15 @@ impl Pair {
                 let decision = self.decide(&entry);
                 self.receiver.handle_decision(entry.id, decision);
             }
-            Action::Commit(id) => self.committing.push(id),
+            Action::Commit(id, _) => self.committing.push(id),
+            Action::Refresh(id, _) => {
+                self.refreshed.insert(id);
+                self.committing.push(id);
+            }
+            Action::Finish { is_whole } => {
+                assert!(is_whole && self.committing.is_empty());
+                self.receiver.handle_finished(Ending::default());
+            }
             Action::Abandon(id) => assert!(self.abandoned.insert(id) && !self.committed.contains(&id)),
         }
     }
@@ -110,9 +125,13 @@ impl Pair {
             Fate::Skip => Decision::Skip("not wanted".into()),
             Fate::CannotDecide => Decision::Fail("no folder".into()),
             Fate::Resume(blocks) => {
-                let stored: Vec<_> = (0..blocks.min(block_count(len))).map(|n| (n, hash(entry.id, n))).collect();
+                let stored: Vec<_> = (0..blocks.min(CUT.block_count(len))).map(|n| (n, hash(entry.id, n))).collect();
                 self.right.entry(entry.id).or_default().extend(stored.iter().map(|(n, _)| *n));
                 Decision::Fill { stored }
+            }
+            Fate::Compare(same) => {
+                let ours = |n| if n < same { hash(entry.id, n) } else { BlockHash([9; 32]) };
+                Decision::Compare { ours: (0..CUT.block_count(len)).map(ours).collect() }
             }
             _ => Decision::Fill { stored: Vec::new() },
         }
@@ -124,7 +143,9 @@ impl Pair {
             self.sender.handle_unreadable(work.id, "it shrank".into());
         } else {
             self.sender.handle_read(work.id, work.block, hash(work.id, work.block));
-            self.streams.push(work);
+            if work.is_sent {
+                self.streams.push(work);
+            }
         }
         true
     }
@@ -143,7 +164,10 @@ impl Pair {
             self.receiver.handle_failed(id, "no space".into());
         } else if always || (self.damage_left > 0 && self.pick(3) == 0) {
             self.damage_left = self.damage_left.saturating_sub(u32::from(!always));
-            self.receiver.handle_stored(id, block, BlockHash([0xff; 32])).unwrap();
+            match self.pick(2) {
+                0 => self.receiver.handle_damaged(id, block),
+                _ => self.receiver.handle_stored(id, block, BlockHash([0xff; 32])).unwrap(),
+            }
         } else {
             self.right.entry(id).or_default().insert(block);
             self.receiver.handle_stored(id, block, hash(id, block)).unwrap();
@@ -174,6 +198,7 @@ fn fates() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::CannotCommit),
         1 => Just(Fate::SourceFails),
         1 => Just(Fate::AlwaysDamaged),
+        2 => (0u32..6).prop_map(Fate::Compare),
     ]
 }
 
@@ -192,13 +217,14 @@ proptest! {
             pair.sender.handle_entry(entry);
             pair.step();
         }
-        pair.sender.handle_scan_end();
+        pair.sender.handle_scan_end(true);
         let mut steps = 0;
         while pair.step() {
             steps += 1;
             prop_assert!(steps < 100_000, "it does not come to an end");
         }
-        prop_assert!(pair.sender.has_ended() && pair.receiver.has_ended());
+        prop_assert!(pair.sender.ending().is_some() && pair.receiver.has_ended());
+        prop_assert_eq!(pair.receiver.wanted(), 0);
         let settled: HashMap<_, _> = std::iter::from_fn(|| pair.sender.poll_settled()).collect();
         prop_assert_eq!(settled.len(), sizes.len());
         for (id, settlement) in &settled {
@@ -206,7 +232,11 @@ proptest! {
             let blocks = if size == 5 { 0 } else { size as usize };
             let right = pair.right.get(id).map_or(0, HashSet::len);
             match settlement {
-                Settlement::Done => prop_assert!(pair.committed.contains(id) && right == blocks, "{id}: {right} of {blocks}"),
+                Settlement::Had if pair.refreshed.contains(id) => {
+                    let same = matches!(pair.fates[*id as usize], Fate::Compare(same) if same as usize >= blocks);
+                    prop_assert!(same);
+                }
+                Settlement::Done(_) => prop_assert!(pair.committed.contains(id) && right == blocks, "{id}: {right} of {blocks}"),
                 _ => prop_assert!(!pair.committed.contains(id)),
             }
         }
@@ -216,8 +246,8 @@ proptest! {
 
     /// A peer that says anything in any order: an error or not, but no panic and no endless memory.
     #[test]
-    fn a_lying_peer_is_an_error_and_no_panic(lies in proptest::collection::vec((0u8..7, 0u64..4, 0u32..9, any::<u8>()), 0..40)) {
-        let (mut sender, mut receiver) = (Sender::default(), Receiver::default());
+    fn a_lying_peer_is_an_error_and_no_panic(lies in proptest::collection::vec((0u8..8, 0u64..4, 0u32..9, any::<u8>()), 0..40)) {
+        let (mut sender, mut receiver) = (Sender::new(CUT, true), Receiver::new(CUT, true));
         for size in 0..3 {
             sender.handle_entry(file(size));
         }
@@ -226,10 +256,11 @@ proptest! {
                 0 => CopyMessage::Entries(vec![Entry { id, ..file(u64::from(block)) }]),
                 1 => CopyMessage::Digests(vec![Digest { id, block, hash: BlockHash([byte; 32]) }]),
                 2 => CopyMessage::Unreadable(vec![(id, "x".repeat(5000))]),
-                3 => CopyMessage::ScanEnd { entries: id },
+                3 => CopyMessage::ScanEnd { entries: id, is_whole: true },
                 4 => CopyMessage::Wants(vec![Want { id, first: block, count: u32::from(byte) }]),
-                5 => CopyMessage::Settled(vec![(id, Settlement::Done)]),
-                _ => CopyMessage::End,
+                5 => CopyMessage::Settled(vec![(id, Settlement::Done(None))]),
+                6 => CopyMessage::Ask(vec![Want { id, first: block, count: u32::from(byte) }]),
+                _ => CopyMessage::End(Ending::default()),
             };
             let _ = sender.handle_message(message.clone());
             let _ = receiver.handle_message(message);
@@ -245,7 +276,7 @@ proptest! {
 
 #[test]
 fn entries_of_any_length_fit_a_message() {
-    let mut sender = Sender::default();
+    let mut sender = Sender::new(CUT, true);
     let long = |n: usize| {
         let xattrs = vec![(vec![b'n'; 200], vec![b'v'; (n * 977) % 60_000]); n % 3];
         let kind = EntryKind::Symlink { target: vec![b't'; (n * 31) % 4096] };
@@ -272,18 +303,18 @@ fn a_block_that_stays_damaged_fails_its_file_and_no_other() {
     let mut pair = Pair::new(vec![Fate::AlwaysDamaged, Fate::Make], 0, 7);
     pair.sender.handle_entry(file(2));
     pair.sender.handle_entry(file(2));
-    pair.sender.handle_scan_end();
+    pair.sender.handle_scan_end(true);
     while pair.step() {}
     let settled: HashMap<_, _> = std::iter::from_fn(|| pair.sender.poll_settled()).collect();
     assert!(matches!(&settled[&0], Settlement::Failed(why) if why.contains("block 0 arrived damaged")));
-    assert_eq!(settled[&1], Settlement::Done);
+    assert!(matches!(settled[&1], Settlement::Done(Some(_))));
 }
 
 #[test]
 fn what_was_stored_before_is_not_wanted_again() {
     let mut pair = Pair::new(vec![Fate::Resume(4)], 0, 3);
     pair.sender.handle_entry(file(5));
-    pair.sender.handle_scan_end();
+    pair.sender.handle_scan_end(true);
     let mut read = Vec::new();
     while pair.step() {
         read.extend(pair.streams.iter().map(|work| work.block));
@@ -295,15 +326,52 @@ fn what_was_stored_before_is_not_wanted_again() {
 
 #[test]
 fn wants_beyond_the_bounds_end_the_copy() {
-    let mut sender = Sender::default();
+    let mut sender = Sender::new(CUT, true);
     sender.handle_entry(file(3));
     let want = |id, first, count| CopyMessage::Wants(vec![Want { id, first, count }]);
     assert_eq!(sender.handle_message(want(9, 0, 1)), Err(CopyError::UnknownEntry(9)));
     for (first, count) in [(0, 0), (3, 1), (0, 4), (u32::MAX, 2), (2, u32::MAX)] {
         assert_eq!(sender.handle_message(want(0, first, count)), Err(CopyError::UnknownBlock { id: 0, block: first }));
     }
-    for _ in 0..TRIES_MAX {
+    for _ in 0..=TRIES_MAX {
         sender.handle_message(want(0, 1, 1)).unwrap();
     }
     assert_eq!(sender.handle_message(want(0, 1, 1)), Err(CopyError::Insatiable { id: 0, block: 1 }));
+}
+
+#[test]
+fn who_proves_nothing_is_asked_for_no_more_than_can_be_remembered() {
+    let (files, blocks) = (4, u64::from(crate::proto::verify::BLOCKS_MAX));
+    let mut receiver = Receiver::new(CUT, true);
+    let entries = (0..files).map(|id| Entry { id, ..file(blocks) }).collect();
+    receiver.handle_message(CopyMessage::Entries(entries)).unwrap();
+    while let Some(Action::Decide(entry)) = receiver.poll_action() {
+        receiver.handle_decision(entry.id, Decision::Fill { stored: Vec::new() });
+    }
+    let (mut stored, mut proven) = (Vec::new(), 0);
+    loop {
+        let before = stored.len();
+        while let Some(CopyMessage::Wants(wants)) = receiver.poll_message() {
+            for Want { id, first, count } in wants {
+                for block in first..first + count {
+                    receiver.handle_stored(id, block, hash(id, block)).unwrap();
+                    stored.push((id, block));
+                }
+            }
+        }
+        let unproven = stored.len() - proven;
+        assert!(unproven <= UNPROVEN_MAX + WANTED_MAX, "{unproven}");
+        if stored.len() == before {
+            break;
+        }
+        assert!(!receiver.has_message(), "nobody is woken for nothing");
+        // Digests that trail, in any number of messages.
+        for (id, block) in &stored[proven..] {
+            let digest = Digest { id: *id, block: *block, hash: hash(*id, *block) };
+            receiver.handle_message(CopyMessage::Digests(vec![digest])).unwrap();
+        }
+        proven = stored.len();
+    }
+    assert_eq!(stored.len() as u64, files * blocks, "who proves is asked for all");
+    assert_eq!(receiver.wanted(), 0);
 }

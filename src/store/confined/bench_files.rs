@@ -11,7 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::entry::Accept;
-use super::operations::{CANNOT_OPEN, create_entry};
+use super::operations::{CANNOT_OPEN, OWNER_ONLY, create_entry};
 use super::path::shown;
 use super::{Links, RelativePath, Root};
 use crate::mover::{FileSink, Source};
@@ -64,7 +64,7 @@ impl Root {
 
 /// Make a file and take its name away again.
 fn create_nameless(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(OwnedFd, Result<(), Errno>), Errno> {
-    let file = create_entry(folder, name)?;
+    let file = create_entry(folder, name, OWNER_ONLY)?;
     Ok((file, unlinkat(folder, OsStr::from_bytes(name), UnlinkatFlags::NoRemoveDir)))
 }
 

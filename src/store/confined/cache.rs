@@ -17,11 +17,17 @@
 //! was never inside is never reached: handles come from resolutions that follow no link for writes, and one that was
 //! found through links is not used for them.
 //!
+//! Whoever has long known a path, as an upload that took an hour, asks for it anew all the same ([`Root::refresh`]
+//! before it is named): then it lands where its path leads at that moment, or not at all.
+//!
+//! [`Root::refresh`]: super::Root::refresh
+//!
 //! And to **read**, **remove** or **replace**? A folder that is moved out and then filled with other files is open to
 //! that for that time, by names that the peer has to guess. Whoever moves a part of a served folder out waits that
 //! long before he trusts it with anything, as he has to for files that are open anyway.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,9 +50,30 @@ pub(super) struct DirCache {
 
 #[derive(Debug, Default)]
 struct Held {
-    by_path: HashMap<Box<[u8]>, Handle>,
+    /// In order, so that what lies below a path is found without looking at all.
+    by_path: BTreeMap<Box<[u8]>, Handle>,
+    /// Those that were found by following links.
+    linked: HashMap<Box<[u8]>, Handle>,
     /// Counts uses, to tell which was the last.
     uses: u64,
+}
+
+impl Held {
+    /// Let the one go that was used longest ago, if there are too many.
+    fn make_room(&mut self) {
+        if self.by_path.len() + self.linked.len() < HANDLES_MAX {
+            return;
+        }
+        let all = self.by_path.iter().chain(&self.linked);
+        let oldest =
+            all.min_by_key(|(_, handle)| handle.last_use).map(|(path, handle)| (path.clone(), handle.last_use));
+        if let Some((path, last_use)) = oldest {
+            match self.by_path.get(&path).is_some_and(|handle| handle.last_use == last_use) {
+                true => self.by_path.remove(&path),
+                false => self.linked.remove(&path),
+            };
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -55,8 +82,6 @@ struct Handle {
     /// When its resolution began.
     since: Instant,
     last_use: u64,
-    /// Found by following links.
-    through: Links,
 }
 
 impl DirCache {
@@ -70,34 +95,45 @@ impl DirCache {
         let mut held = self.lock();
         held.uses += 1;
         let uses = held.uses;
-        let handle = held.by_path.get_mut(path)?;
-        let fits = handle.through == Links::Refused || links == Links::Inside;
-        if !fits || handle.since.elapsed() >= self.life {
-            return None;
+        let mut use_it = |handle: &mut Handle| {
+            if handle.since.elapsed() >= self.life {
+                return None;
+            }
+            handle.last_use = uses;
+            Some(handle.folder.clone())
+        };
+        let plain = held.by_path.get_mut(path).and_then(&mut use_it);
+        match links {
+            Links::Inside => plain.or_else(|| held.linked.get_mut(path).and_then(use_it)),
+            Links::Refused => plain,
         }
-        handle.last_use = uses;
-        Some(handle.folder.clone())
     }
 
     /// Hold a folder whose resolution began at `since` and followed links or not.
     pub(super) fn hold(&self, path: &[u8], folder: Arc<OwnedFd>, since: Instant, through: Links) {
         let mut held = self.lock();
         let now = Instant::now();
-        held.by_path.retain(|_, handle| now.duration_since(handle.since) < self.life);
-        if held.by_path.len() >= HANDLES_MAX {
-            let oldest = held.by_path.iter().min_by_key(|(_, handle)| handle.last_use).map(|(path, _)| path.clone());
-            oldest.map(|path| held.by_path.remove(&path));
-        }
+        let lives = |handle: &Handle| now.duration_since(handle.since) < self.life;
+        held.by_path.retain(|_, handle| lives(handle));
+        held.linked.retain(|_, handle| lives(handle));
+        held.make_room();
         held.uses += 1;
-        let last_use = held.uses;
-        held.by_path.insert(path.into(), Handle { folder, since, last_use, through });
+        let handle = Handle { folder, since, last_use: held.uses };
+        match through {
+            Links::Refused => held.by_path.insert(path.into(), handle),
+            Links::Inside => held.linked.insert(path.into(), handle),
+        };
     }
 
     /// Believe nothing any more about what is at a path or below it, or was found through links.
     pub(super) fn forget(&self, path: &[u8]) {
-        let stays =
-            |of: &[u8], handle: &mut Handle| handle.through == Links::Refused && of != path && !is_below(of, path);
-        self.lock().by_path.retain(|of, handle| stays(of, handle));
+        let mut held = self.lock();
+        held.linked.clear();
+        let from = (Bound::Included(path), Bound::Unbounded);
+        // Beside those below there are those that only begin alike: `a-b` comes between `a` and `a/b`.
+        let alike = held.by_path.range::<[u8], _>(from).map(|(of, _)| of).take_while(|of| of.starts_with(path));
+        let gone: Vec<_> = alike.filter(|of| ***of == *path || is_below(of, path)).cloned().collect();
+        gone.iter().for_each(|of| drop(held.by_path.remove(of)));
     }
 
     /// A thread that panicked leaves a whole map behind: nothing is half done in it.
@@ -165,12 +201,12 @@ mod tests {
     #[test]
     fn what_is_forgotten_goes_with_all_below_it() {
         let cache = DirCache::new(LONG);
-        for path in ["a", "a/b", "a/b/c", "ab", "b"] {
+        for path in ["a", "a/b", "a/b-c", "a/b/c", "ab", "b"] {
             hold(&cache, path, Links::Refused);
         }
         hold(&cache, "link", Links::Inside);
         cache.forget(b"a/b");
-        let left = ["a", "a/b", "a/b/c", "ab", "b", "link"].map(|path| holds(&cache, path, Links::Inside));
-        assert_eq!(left, [true, false, false, true, true, false]);
+        let left = ["a", "a/b", "a/b-c", "a/b/c", "ab", "b", "link"].map(|path| holds(&cache, path, Links::Inside));
+        assert_eq!(left, [true, false, true, false, true, true, false]);
     }
 }

@@ -115,6 +115,11 @@ impl Metadata {
         }
     }
 
+    /// Of a file that is open.
+    pub fn of_open(file: &File) -> std::io::Result<Metadata> {
+        Ok(Metadata::of(&fstat(file)?))
+    }
+
     /// Whether less is allocated than its length needs: it has holes, or its filesystem compresses.
     pub fn is_sparse(&self) -> bool {
         self.kind == Kind::File && self.blocks.saturating_mul(BLOCK_BYTES) < self.len

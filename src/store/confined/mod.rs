@@ -53,6 +53,7 @@ mod race_tests;
 #[cfg(test)]
 mod resolver_tests;
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -76,7 +77,7 @@ use cache::DirCache;
 use refusal::Refusal;
 use resolver::Resolver;
 
-/// A folder that peers may name files in. Threads share one.
+/// A folder that peers may name files in, or one file. Threads share one.
 #[derive(Debug)]
 pub struct Root {
     folder: Arc<OwnedFd>,
@@ -105,6 +106,13 @@ impl Root {
         };
         let folder = folder.map_err(|refusal| refusal.about(path, "cannot be served as a folder"))?;
         Ok(Root::new(folder, self.resolver, HANDLE_LIFE))
+    }
+
+    /// One file as a root of its own, whether it has a name or not: [`RelativePath::root`] is the file, and nothing is
+    /// in it.
+    pub fn of_file(file: File) -> Root {
+        // There is no folder that could tell what the kernel can do, and no path to resolve.
+        Root::new(file.into(), Resolver::Walk, HANDLE_LIFE)
     }
 
     fn new(folder: OwnedFd, resolver: Resolver, life: Duration) -> Root {

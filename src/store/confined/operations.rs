@@ -24,6 +24,8 @@ use crate::store::StoreError;
 use crate::sys::rename;
 
 pub(super) const CANNOT_OPEN: &str = "cannot be opened in the served folder";
+/// What a file is made with if nothing else is said.
+pub(super) const OWNER_ONLY: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 const CANNOT_CREATE: &str = "cannot be created";
 const CANNOT_RENAME: &str = "cannot be renamed";
 
@@ -57,6 +59,26 @@ impl Root {
         Ok(Metadata::of(&stat))
     }
 
+    /// By what a folder and all those above it are known, those above the root too: device and inode of each, from the
+    /// folder upwards. Nothing else is looked at there.
+    pub fn identities_up(&self, path: &RelativePath) -> Result<Vec<(u64, u64)>, StoreError> {
+        let climb = || -> Result<Vec<(u64, u64)>, Errno> {
+            let mut folder = self.folder(path.as_bytes(), Links::Refused)?;
+            let mut found = Vec::new();
+            loop {
+                let stat = fstat(&folder)?;
+                // The top is its own parent.
+                if found.last() == Some(&(stat.st_dev, stat.st_ino)) {
+                    return Ok(found);
+                }
+                found.push((stat.st_dev, stat.st_ino));
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                folder = Arc::new(openat(&folder, "..", flags, Mode::empty())?);
+            }
+        };
+        climb().map_err(|error| Refusal::System(error).about(path, "cannot be examined"))
+    }
+
     /// List a folder. `links` say whether one on the way, the last name too, may be followed inside the root; those
     /// among the entries are not.
     pub fn read_dir(&self, path: &RelativePath, links: Links) -> Result<ReadDir, StoreError> {
@@ -79,6 +101,12 @@ impl Root {
         list().map_err(|refusal: Refusal| refusal.about(path, "cannot be listed"))
     }
 
+    /// Believe nothing about a folder, nor what is below it, that was resolved before now: what is done there next is
+    /// done where its path leads then.
+    pub fn refresh(&self, path: &RelativePath) {
+        self.handles.forget(path.as_bytes());
+    }
+
     /// A handle of an entry itself, be it a link, that is good for asking about it only.
     pub fn hold(&self, path: &RelativePath) -> Result<OwnedFd, StoreError> {
         let held = match path.is_root() {
@@ -88,9 +116,21 @@ impl Root {
         held.map_err(|refusal| refusal.about(path, "cannot be examined"))
     }
 
+    /// A handle of a folder, through links that stay inside the root, that is good for asking about it only.
+    pub fn hold_folder(&self, path: &RelativePath) -> Result<Arc<OwnedFd>, StoreError> {
+        let held = self.living_folder(path.as_bytes(), Links::Inside);
+        held.map_err(|error| Refusal::System(error).about(path, "cannot be examined"))
+    }
+
     /// Make a file that does not exist yet, for reading and writing by its owner.
     pub fn create_new(&self, path: &RelativePath) -> Result<File, StoreError> {
-        let made = self.at(path, Links::Refused, |folder, name| Ok(create_entry(folder, name)?));
+        self.create_with_mode(path, OWNER_ONLY.bits())
+    }
+
+    /// [`Root::create_new`], for others too: with these permission bits, as far as the umask or the folder allow them.
+    pub fn create_with_mode(&self, path: &RelativePath, mode: u32) -> Result<File, StoreError> {
+        let mode = Mode::from_bits_truncate(mode);
+        let made = self.at(path, Links::Refused, |folder, name| Ok(create_entry(folder, name, mode)?));
         made.map(File::from).map_err(|refusal| refusal.about(path, CANNOT_CREATE))
     }
 
@@ -175,16 +215,19 @@ impl Root {
         if to.is_below(from) {
             return Err(StoreError::unfit(&from.to_string(), "cannot be moved into itself: name another folder"));
         }
-        let renamed = self.at(from, Links::Refused, |from_dir, from| {
-            self.at(to, Links::Refused, |to_dir, to| {
-                act((from_dir, from), (to_dir, to)).map_err(|refusal| match refusal {
-                    // Of a rename this is not the answer of a path that leads out.
-                    Refusal::System(Errno::EXDEV) => {
-                        Refusal::Unfit("cannot be renamed to another filesystem: copy it and remove it here")
-                    }
-                    refusal => refusal,
-                })
+        let act = |from: (BorrowedFd<'_>, &[u8]), to: (BorrowedFd<'_>, &[u8])| {
+            act(from, to).map_err(|refusal| match refusal {
+                // Of a rename this is not the answer of a path that leads out.
+                Refusal::System(Errno::EXDEV) => {
+                    Refusal::Unfit("cannot be renamed to another filesystem: copy it and remove it here")
+                }
+                refusal => refusal,
             })
+        };
+        let renamed = self.at(from, Links::Refused, |from_dir, from_name| match to.split() {
+            // Within one folder, which is found once.
+            Some((folder, name)) if from.parent_bytes() == Some(folder) => act((from_dir, from_name), (from_dir, name)),
+            _ => self.at(to, Links::Refused, |to_dir, to| act((from_dir, from_name), (to_dir, to))),
         });
         self.handles.forget(from.as_bytes());
         self.handles.forget(to.as_bytes());
@@ -201,9 +244,9 @@ fn list_folder(folder: Arc<OwnedFd>, path: &RelativePath) -> Result<ReadDir, Ref
 }
 
 /// Make a file in a folder.
-pub(super) fn create_entry(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub(super) fn create_entry(folder: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(folder, OsStr::from_bytes(name), flags, Mode::S_IRUSR | Mode::S_IWUSR)
+    openat(folder, OsStr::from_bytes(name), flags, mode)
 }
 
 fn make_folder_in(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
@@ -214,6 +257,6 @@ fn c_string(name: &[u8]) -> Result<CString, Errno> {
     CString::new(name).map_err(|_| Errno::EINVAL)
 }
 
-fn errno(error: &std::io::Error) -> Errno {
+pub(super) fn errno(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

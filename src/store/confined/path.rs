@@ -3,6 +3,7 @@
 //! A name is bytes. Whether it is UTF-8, holds a newline or turns text around is no matter here: it is a legal name,
 //! and only [`crate::text`] shows it to a person. Nothing here asks a filesystem.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use crate::store::StoreError;
@@ -65,6 +66,29 @@ impl RelativePath {
         }
     }
 
+    /// The path of another entry of the folder that holds the last name; the root has none beside it.
+    pub fn beside(&self, name: &[u8]) -> Result<RelativePath, StoreError> {
+        let folder = self.parent_bytes().unwrap_or_default();
+        let mut bytes = Vec::with_capacity(folder.len() + 1 + name.len());
+        if !folder.is_empty() {
+            bytes.extend_from_slice(folder);
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        // The folder is part of a path that was checked.
+        let why = fault(name).or(fault_of_len(&bytes));
+        match why {
+            _ if name.contains(&b'/') => Err(StoreError::unfit(&shown(name), "is no name of an entry: it holds a /")),
+            Some(why) => Err(StoreError::unfit(&shown(&bytes), why)),
+            None => Ok(RelativePath { bytes }),
+        }
+    }
+
+    /// The folder that holds the last name, as [`RelativePath::as_bytes`] has it; nothing for the root.
+    pub fn parent_bytes(&self) -> Option<&[u8]> {
+        self.split().map(|(parent, _)| parent)
+    }
+
     /// Whether it names the root itself.
     pub fn is_root(&self) -> bool {
         self.bytes.is_empty()
@@ -102,6 +126,13 @@ impl RelativePath {
     }
 }
 
+/// It compares and hashes as its bytes do.
+impl Borrow<[u8]> for RelativePath {
+    fn borrow(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// The path as a person may be shown it.
 impl fmt::Display for RelativePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,8 +164,8 @@ fn fault(bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
         return Some("does not name a file inside the served folder");
     }
-    if bytes.len() > PATH_BYTES_MAX {
-        return Some("is no possible path: it is longer than 4096 bytes");
+    if let Some(why) = fault_of_len(bytes) {
+        return Some(why);
     }
     if bytes.contains(&0) {
         return Some("is no possible path: it holds a NUL byte");
@@ -153,6 +184,10 @@ fn fault(bytes: &[u8]) -> Option<&'static str> {
         }
     }
     (depth > DEPTH_MAX).then_some("is more than 1024 folders deep")
+}
+
+fn fault_of_len(bytes: &[u8]) -> Option<&'static str> {
+    (bytes.len() > PATH_BYTES_MAX).then_some("is no possible path: it is longer than 4096 bytes")
 }
 
 #[cfg(test)]
@@ -223,8 +258,20 @@ mod tests {
         let bad: [&[u8]; 8] = [b"", b".", b"..", b"x/y", b"/", b"a\0", &[b'a'; 256], b"/x"];
         for name in bad {
             assert!(path.join(name).is_err() && RelativePath::root().join(name).is_err(), "{}", printable(name));
+            assert!(path.beside(name).is_err(), "{}", printable(name));
         }
         assert!(RelativePath::parse(&[b'a'; 200].map(|a| [a, b'/']).concat()[..399]).unwrap().join(b"b").is_ok());
+    }
+
+    #[test]
+    fn what_is_beside_a_path_is_in_the_same_folder() {
+        let beside = |path: &[u8], name: &[u8]| RelativePath::parse(path).unwrap().beside(name);
+        assert_eq!(beside(b"a/b/c", b"d").unwrap().as_bytes(), b"a/b/d");
+        assert_eq!(beside(b"a", b"d").unwrap().as_bytes(), b"d");
+        assert_eq!(RelativePath::root().beside(b"d").unwrap().as_bytes(), b"d");
+        let longest = vec![[b'a'; 255].to_vec(); 16].join(&b'/');
+        let path = [&longest[..PATH_BYTES_MAX - 2], b"/b"].concat();
+        assert!(beside(&path, b"c").is_ok() && beside(&path, b"cc").is_err());
     }
 
     #[test]

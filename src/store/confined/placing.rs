@@ -3,16 +3,17 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, UtimensatFlags, fstat, utimensat};
+use nix::sys::statfs::fstatfs;
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, geteuid, linkat, symlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, linkat, symlinkat, unlinkat};
 
-use super::entry::Kind;
-use super::operations::CANNOT_OPEN;
+use super::entry::{Kind, Metadata};
+use super::operations::{CANNOT_OPEN, errno};
 use super::refusal::Refusal;
 use super::resolver::settled;
 use super::{Links, RelativePath, Root};
@@ -38,8 +39,12 @@ impl Root {
         opened.map_err(|refusal| refusal.about(path, CANNOT_OPEN))
     }
 
-    /// Open a regular file to sync it; no link is followed.
+    /// Open a regular file to read or sync it; no link is followed. Of a root that is a file this is the same handle.
     pub fn open_plain(&self, path: &RelativePath) -> Result<File, StoreError> {
+        if path.is_root() && is_file(self.folder.as_fd()) {
+            let handle = self.folder.try_clone().map_err(|error| Refusal::from(errno(&error)));
+            return handle.map(File::from).map_err(|refusal| refusal.about(path, CANNOT_OPEN));
+        }
         let opened = self.at(path, Links::Refused, |folder, name| Ok(open_plain(folder, name, OFlag::O_RDONLY)?));
         opened.map_err(|refusal| refusal.about(path, CANNOT_OPEN))
     }
@@ -75,6 +80,50 @@ impl Root {
         made.map_err(|refusal| refusal.about_both(from, to, "cannot be linked"))
     }
 
+    /// Whether names that differ only in their case are one here, as far as the filesystem is known for that.
+    pub fn folds_case(&self) -> bool {
+        /// statfs(2): vfat, exfat, ntfs3, ntfs, cifs, smb2, hfs+.
+        const FOLDING: [i64; 7] = [0x4d44, 0x2011_bab0, 0x7366_746e, 0x5346_544e, 0xff53_4d42, 0xfe53_4d42, 0x482b];
+        let Ok(folder) = self.open_folder(&RelativePath::root()) else { return false };
+        let is_known = fstatfs(&folder).is_ok_and(|about| FOLDING.contains(&about.filesystem_type().0));
+        // ext4 and f2fs fold in folders that have the flag, which those made in them inherit.
+        is_known || crate::sys::raw::folds_case(folder.as_fd())
+    }
+
+    /// Where a symbolic link leads, as it stands there.
+    pub fn read_link(&self, path: &RelativePath) -> Result<Vec<u8>, StoreError> {
+        let read = self.at(path, Links::Inside, |folder, name| Ok(readlinkat(folder, OsStr::from_bytes(name))?));
+        read.map(OsStringExt::into_vec).map_err(|refusal| refusal.about(path, "cannot be read as a link"))
+    }
+
+    /// Remove an empty folder.
+    pub fn remove_dir(&self, path: &RelativePath) -> Result<(), StoreError> {
+        let remove = |folder: BorrowedFd<'_>, name: &[u8]| {
+            Ok(unlinkat(folder, OsStr::from_bytes(name), UnlinkatFlags::RemoveDir)?)
+        };
+        let removed = self.at(path, Links::Refused, remove);
+        self.handles.forget(path.as_bytes());
+        removed.map_err(|refusal| refusal.about(path, "cannot be removed"))
+    }
+
+    /// A file without a name, in the folder that holds the last name of a path, with these permission bits as far as
+    /// the umask allows them. It is gone with its handle unless it gets a name ([`Root::name_unnamed`]). Not all
+    /// filesystems have such files.
+    pub fn create_unnamed(&self, path: &RelativePath, mode: u32) -> Result<File, StoreError> {
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(mode);
+        let made = self.at(path, Links::Refused, |folder, _| Ok(settled(|| openat(folder, ".", flags, mode))?));
+        made.map(File::from).map_err(|refusal| refusal.about(path, "cannot be created"))
+    }
+
+    /// Give a file without a name this one; it must not exist. Not everybody may.
+    pub fn name_unnamed(&self, file: &File, path: &RelativePath) -> Result<(), StoreError> {
+        let made = self.at(path, Links::Refused, |folder, name| {
+            Ok(linkat(file, "", folder, OsStr::from_bytes(name), AtFlags::AT_EMPTY_PATH)?)
+        });
+        made.map_err(|refusal| refusal.about(path, "cannot be given its name"))
+    }
+
     /// Set the owner, where one is given, and the time of a symbolic link itself.
     pub fn describe_symlink(
         &self,
@@ -93,6 +142,10 @@ impl Root {
         });
         done.map_err(|refusal| refusal.about(path, "cannot be given its owner or time"))
     }
+}
+
+fn is_file(handle: BorrowedFd<'_>) -> bool {
+    fstat(handle).is_ok_and(|stat| Metadata::of(&stat).kind == Kind::File)
 }
 
 fn open_plain(folder: BorrowedFd<'_>, name: &[u8], access: OFlag) -> Result<File, Errno> {

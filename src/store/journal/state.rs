@@ -1,10 +1,11 @@
-//! What a journal comes to: which blocks of which temporary files are on the disk.
+//! What a journal comes to: which blocks of which temporary files are there.
 //!
 //! No file is touched here. Of files that are done nothing is kept: they are looked at under their final names.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{FileNumber, Hash, Record};
+use super::{FileNumber, Record};
+use crate::proto::verify::BlockHash;
 
 /// Most blocks that are remembered, of all files together: some 200 MB of memory. Those beyond are sent again.
 pub const BLOCKS_HELD_MAX: usize = 4 << 20;
@@ -24,8 +25,8 @@ pub struct Partial {
     pub temporary: Vec<u8>,
     /// Bytes of a block.
     pub block_bytes: u64,
-    /// The blocks that are on the disk, with their hashes.
-    pub blocks: BTreeMap<u64, Hash>,
+    /// The blocks that are there, with their hashes.
+    pub blocks: BTreeMap<u64, BlockHash>,
 }
 
 /// What all records together say.
@@ -75,6 +76,8 @@ impl State {
             }
             Record::BlocksStored { file, blocks } => self.store(*file, blocks),
             Record::FileDropped { file } | Record::FileDone { file, .. } => self.end(*file),
+            // They matter where a journal is read, not to who wrote it.
+            Record::Synced { .. } | Record::Restarted { .. } => {}
             Record::Finished => self.is_finished = true,
         }
     }
@@ -91,7 +94,7 @@ impl State {
         }
     }
 
-    fn store(&mut self, file: FileNumber, blocks: &[(u64, Hash)]) {
+    fn store(&mut self, file: FileNumber, blocks: &[(u64, BlockHash)]) {
         let Some(partial) = self.paths.get(&file).and_then(|path| self.files.get_mut(path)) else { return };
         for (index, hash) in blocks {
             let is_inside = index.checked_mul(partial.block_bytes).is_some_and(|start| start < partial.len);

@@ -28,7 +28,7 @@ pub trait Storage {
     /// Cut everything from `len` on.
     fn truncate(&mut self, len: u64) -> Result<(), StoreError>;
     /// It is not needed any more.
-    fn remove(self) -> Result<(), StoreError>;
+    fn remove(&mut self) -> Result<(), StoreError>;
 }
 
 /// A file of mode 0600. While it is open no other process opens it as a journal.
@@ -43,6 +43,14 @@ pub struct FileStorage {
 impl FileStorage {
     /// Open it, or make it. Refused are a symbolic link, what is no regular file, and what others may write or own.
     pub fn open(path: &Path) -> Result<FileStorage, StoreError> {
+        loop {
+            if let Some(file) = FileStorage::lock(path, FileStorage::open_file(path)?)? {
+                return Ok(FileStorage { file, path: path.to_path_buf(), is_new: true });
+            }
+        }
+    }
+
+    fn open_file(path: &Path) -> Result<File, StoreError> {
         let name = printable(path.as_os_str().as_bytes());
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -53,6 +61,13 @@ impl FileStorage {
         if !meta.is_file() || !is_ours {
             return Err(StoreError::unfit(&name, "is not a file that only you can write: remove it"));
         }
+        Ok(file)
+    }
+
+    /// Keep others from it; nothing if the path is not of this file any more: an earlier run that came to its end
+    /// removed it since it was opened, and what is written to it would be gone with this process.
+    fn lock(path: &Path, file: File) -> Result<Option<File>, StoreError> {
+        let name = printable(path.as_os_str().as_bytes());
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -62,7 +77,9 @@ impl FileStorage {
                 return Err(StoreError::system(&name, "cannot be locked", error));
             }
         }
-        Ok(FileStorage { file, path: path.to_path_buf(), is_new: true })
+        let ours = file.metadata().map_err(|error| StoreError::system(&name, "cannot be looked at", error))?;
+        let is_ours = |now: std::fs::Metadata| (now.dev(), now.ino()) == (ours.dev(), ours.ino());
+        Ok(std::fs::symlink_metadata(path).is_ok_and(is_ours).then_some(file))
     }
 
     fn failed<T>(&self, what: &'static str, done: io::Result<T>) -> Result<T, StoreError> {
@@ -101,7 +118,29 @@ impl Storage for FileStorage {
         self.failed("cannot be cut", self.file.set_len(len))
     }
 
-    fn remove(self) -> Result<(), StoreError> {
+    fn remove(&mut self) -> Result<(), StoreError> {
         self.failed("cannot be removed", std::fs::remove_file(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_that_was_removed_between_opening_and_locking_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut earlier = FileStorage::open(&path).unwrap();
+        let [opened, late] = [(); 2].map(|()| FileStorage::open_file(&path).unwrap());
+        assert!(FileStorage::lock(&path, opened.try_clone().unwrap()).is_err(), "the earlier run has it");
+        earlier.remove().unwrap();
+        drop(earlier);
+        assert!(FileStorage::lock(&path, opened).unwrap().is_none(), "nobody finds it any more");
+        // Nor if the next run has begun its own.
+        let mut next = FileStorage::open(&path).unwrap();
+        assert!(FileStorage::lock(&path, late).unwrap().is_none());
+        next.write_at(0, b"next").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"next");
     }
 }

@@ -59,7 +59,7 @@ impl Storage for Lying {
         self.bytes.lock().unwrap().truncate(len as usize);
         Ok(())
     }
-    fn remove(self) -> Result<(), StoreError> {
+    fn remove(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -77,13 +77,18 @@ fn begun(file: u64, path: &[u8]) -> Record {
     Record::FileBegun { file, path, len: 1000, modified: (5, 6), temporary, block_bytes: 10 }
 }
 
+fn hash() -> impl Strategy<Value = BlockHash> {
+    any::<[u8; 32]>().prop_map(BlockHash)
+}
+
 fn record() -> impl Strategy<Value = Record> {
-    let blocks = proptest::collection::vec((0u64..200, any::<Hash>()), 0..5);
+    let blocks = proptest::collection::vec((0u64..200, hash()), 0..5);
     prop_oneof![
         3 => (0u64..4, proptest::sample::select(vec!["a", "b", "c/d"])).prop_map(|(n, path)| begun(n, path.as_bytes())),
         5 => (0u64..4, blocks).prop_map(|(file, blocks)| Record::BlocksStored { file, blocks }),
         1 => (0u64..4).prop_map(|file| Record::FileDropped { file }),
-        1 => (0u64..4, any::<Hash>()).prop_map(|(file, root)| Record::FileDone { file, root }),
+        1 => (0u64..4, any::<[u8; 32]>().prop_map(FileHash)).prop_map(|(file, root)| Record::FileDone { file, root }),
+        3 => (0u64..4, 0u64..12).prop_map(|(file, before)| Record::Synced { file, before }),
         1 => Just(Record::Finished),
     ]
 }
@@ -170,9 +175,9 @@ fn a_failed_sync_is_final() {
 fn what_is_no_journal_of_this_copy_is_refused_clearly() {
     let (good, _) = written(&[begun(0, b"a")]);
     let mut newer = good.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let said = |bytes: &[u8]| open(Lying::of(bytes)).unwrap_err().to_string();
-    assert!(said(&newer).contains("version 2"));
+    assert!(said(&newer).contains("version 3"));
     assert!(said(b"precious text").contains("is no journal"));
     let other = Identity::new(b"sourc", b"edestination", &[1; 32]);
     let refused = Journal::open_or_create(Lying::of(&good), other, true, BOOT);
@@ -195,7 +200,27 @@ fn what_was_never_synced_is_not_believed_after_a_restart() {
     run([1; 16]).append(&[begun(0, b"a")]).unwrap();
     assert!(run([1; 16]).state().partial(b"a").is_some());
     let later = run([2; 16]);
-    assert!(later.opened().is_outdated && later.state().partial(b"a").is_none());
+    assert!(later.opened().is_outdated && later.opened().is_resumed && later.state().partial(b"a").is_none());
+}
+
+#[test]
+fn after_a_restart_only_what_is_covered_counts() {
+    let disk = Lying::default();
+    let run = |boot| Journal::open_or_create(disk.clone(), identity(), true, [boot; 16]).unwrap();
+    let stored = |index: u64| Record::BlocksStored { file: 0, blocks: vec![(index, BlockHash([1; 32]))] };
+    let held =
+        |journal: &Journal<Lying>| journal.state().partial(b"a").unwrap().blocks.keys().copied().collect::<Vec<_>>();
+    let mut first = run(1);
+    // The second and third are noted while a sync goes on, which knows of the first only.
+    first.append(&[begun(0, b"a"), stored(0), stored(1), stored(2), Record::Synced { file: 0, before: 2 }]).unwrap();
+    assert_eq!((held(&run(1)), first.count()), (vec![0, 1, 2], 5));
+    let mut second = run(2);
+    assert_eq!((held(&second), second.count()), (vec![0], 6));
+    // Of the second nothing is left on the disk: a sync in a later boot does not bring it back.
+    second.append(&[stored(7), Record::Synced { file: 0, before: 7 }, stored(8)]).unwrap();
+    assert_eq!(held(&run(2)), [0, 7, 8]);
+    assert_eq!(held(&run(3)), [0, 7]);
+    assert_eq!(held(&run(3)), [0, 7]);
 }
 
 #[test]
@@ -203,14 +228,19 @@ fn a_journal_in_a_file_is_private_locked_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let open = || FileStorage::open(&path).map(|disk| Journal::open_or_create(disk, identity(), true, BOOT).unwrap());
+    let journal = open().unwrap();
+    assert!(!journal.opened().is_resumed);
+    drop(journal);
+    // One that was begun counts, even if it says nothing yet.
     let mut journal = open().unwrap();
-    journal.append(&[begun(0, b"a"), Record::BlocksStored { file: 0, blocks: vec![(3, [9; 32])] }]).unwrap();
+    assert!(journal.opened().is_resumed);
+    journal.append(&[begun(0, b"a"), Record::BlocksStored { file: 0, blocks: vec![(3, BlockHash([9; 32]))] }]).unwrap();
     journal.sync().unwrap();
     assert!(open().unwrap_err().to_string().contains("running already"));
     drop(journal);
-    let journal = open().unwrap();
+    let mut journal = open().unwrap();
     assert!(journal.opened().is_resumed && journal.state().next_file() == 1);
-    assert_eq!(journal.state().partial(b"a").unwrap().blocks.get(&3), Some(&[9; 32]));
+    assert_eq!(journal.state().partial(b"a").unwrap().blocks.get(&3), Some(&BlockHash([9; 32])));
     journal.remove().unwrap();
     assert!(!path.exists());
     std::os::unix::fs::symlink("elsewhere", &path).unwrap();

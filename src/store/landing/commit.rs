@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::{Durability, Existing, Incoming, Landing, LandingError, Ready, attributes, shown};
+use super::{Durability, Existing, Incoming, Landing, LandingError, Ready, attributes};
 use crate::proto::manifest::EntryId;
+use crate::proto::verify::BlockHash;
 use crate::store::StoreError;
 use crate::store::confined::RelativePath;
-use crate::store::journal::{BLOCKS_PER_RECORD_MAX, Hash, Record, Storage};
+use crate::store::journal::{BLOCKS_PER_RECORD_MAX, Record, Storage};
 
 /// Up to so many files each is synced alone; for more the whole filesystem is, which costs one flush of the disk.
 pub const SYNC_EACH_MAX: usize = 16;
@@ -25,25 +26,39 @@ pub struct Committed {
 }
 
 impl<S: Storage> Landing<S> {
-    /// Sync what was written of these files, then put these blocks of them into the journal. Blocks that are not
-    /// written as a whole are left out. After a failure the files are lost: abandon them.
-    pub fn checkpoint(&self, files: &[(&Incoming, &[(u64, Hash)])]) -> Result<(), LandingError> {
+    /// Put these blocks of files into the journal, without waiting for the disk: they outlast the program, and a power
+    /// failure after the next [`Landing::checkpoint`]. Blocks that are not written as a whole are left out.
+    pub fn note(&self, files: &[(&Incoming, &[(u64, BlockHash)])]) -> Result<(), LandingError> {
         let mut records = Vec::new();
         for (incoming, blocks) in files {
-            // Before the sync: what is written while that goes on may or may not be in it.
             let whole: Vec<_> = blocks.iter().filter(|(index, _)| incoming.holds_block(*index)).copied().collect();
             let file = incoming.number;
             let parts = whole.chunks(BLOCKS_PER_RECORD_MAX).map(<[_]>::to_vec);
             records.extend(parts.map(|blocks| Record::BlocksStored { file, blocks }));
         }
-        if self.options.durability != Durability::None {
-            for (incoming, _) in files {
-                let synced = self.disk.sync_file(&incoming.temporary, &incoming.file);
-                synced.inspect_err(|_| incoming.is_lost.store(true, Ordering::Relaxed))?;
+        if records.is_empty() { Ok(()) } else { self.record(&records) }
+    }
+
+    /// [`Landing::note`], then make sure that all blocks of these files that were noted until now outlast a power
+    /// failure. After a failure the files are lost: abandon them.
+    pub fn checkpoint(&self, files: &[(&Incoming, &[(u64, BlockHash)])]) -> Result<(), LandingError> {
+        self.note(files)?;
+        if self.options.durability == Durability::None {
+            return Ok(());
+        }
+        // Taken before the sync: what is noted while that goes on may or may not be in it.
+        let before = self.journal().count();
+        for (incoming, _) in files {
+            if let Err(error) = self.disk.sync_file(&incoming.temporary, &incoming.file) {
+                incoming.is_lost.store(true, Ordering::Relaxed);
+                // Not even in this boot is what was noted of it to be believed.
+                let _ = self.record(&[Record::FileDropped { file: incoming.number }]);
+                return Err(error.about(&incoming.target.to_string()).into());
             }
         }
-        self.record(&records)?;
-        if self.options.durability == Durability::None { Ok(()) } else { self.sync_journal() }
+        let synced = files.iter().map(|(incoming, _)| Record::Synced { file: incoming.number, before });
+        self.record(&synced.collect::<Vec<_>>())?;
+        self.sync_journal()
     }
 
     /// Bring files to their final names. An error is one of the whole batch: of its files some may stand under their
@@ -57,7 +72,7 @@ impl<S: Storage> Landing<S> {
         }
         let (mut done, mut records) = (Committed::default(), Vec::new());
         for ready in batch {
-            let id = ready.entry.id;
+            let id = ready.id;
             let placed = self.place(&ready);
             match (&placed, ready.known) {
                 (Ok(true), Some((file, root))) => records.push(Record::FileDone { file, root }),
@@ -85,7 +100,8 @@ impl<S: Storage> Landing<S> {
         let mut needs_all = batch.len() > SYNC_EACH_MAX;
         for ready in batch {
             if !needs_all || ready.device != self.device {
-                needs_all |= !self.sync_one(ready)?;
+                let synced = self.sync_one(ready).map_err(|error| error.about(&ready.target.to_string()));
+                needs_all |= !synced?;
             }
         }
         if needs_all { self.disk.sync_all(&self.filesystem) } else { Ok(()) }
@@ -93,7 +109,7 @@ impl<S: Storage> Landing<S> {
 
     /// Sync one file; false if it cannot be opened for that, as with a mode of 0.
     fn sync_one(&self, ready: &Ready) -> Result<bool, StoreError> {
-        if let Some(file) = &ready.file {
+        if let Some((file, _)) = &ready.open {
             return self.disk.sync_file(&ready.temporary, file).map(|()| true);
         }
         match self.disk.root.open_plain(&ready.temporary) {
@@ -105,9 +121,9 @@ impl<S: Storage> Landing<S> {
 
     /// Describe and rename; false if what has the name is to stay.
     fn place(&self, ready: &Ready) -> Result<bool, StoreError> {
-        if let Some(file) = &ready.file {
-            self.disk.describe(&ready.temporary)?;
-            attributes::set(file, &shown(&ready.entry), &ready.entry.attributes, &self.options)?;
+        if let Some((file, entry)) = &ready.open {
+            self.disk.describe(&ready.temporary).map_err(|error| error.about(&ready.target.to_string()))?;
+            attributes::set(file, entry, None, &self.options)?;
         }
         self.rename(&ready.temporary, &ready.target)
     }
@@ -115,7 +131,7 @@ impl<S: Storage> Landing<S> {
     /// Rename as the options say; false if what has the name is to stay.
     pub(super) fn rename(&self, from: &RelativePath, to: &RelativePath) -> Result<bool, StoreError> {
         let replaces = matches!(self.options.existing, Existing::Replace | Existing::KeepNewer);
-        let renamed = self.disk.rename(from, to, replaces);
+        let renamed = self.disk.rename(from, to, replaces).map_err(|error| error.about(&to.to_string()));
         match renamed {
             Ok(()) => {
                 self.folder_changed(to);

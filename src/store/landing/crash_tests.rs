@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::tests::{OPTIONS, file, land};
 use super::*;
+use crate::proto::verify::FileHash;
 
 const BLOCK: usize = 10;
 const LOSSES_PER_STEP: usize = 40;
@@ -35,6 +36,17 @@ enum Step {
 struct Recorder {
     steps: Mutex<Vec<Step>>,
     fails: Option<(usize, i32)>,
+    meanwhile: Meanwhile,
+}
+
+/// What somebody else does while a file is synced, once.
+#[derive(Default)]
+struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
 }
 
 impl Witness for Recorder {
@@ -53,9 +65,13 @@ impl Witness for Recorder {
             Operation::SyncJournal => Step::SyncJournal,
             _ => return Ok(()),
         };
+        let is_sync = matches!(step, Step::SyncFile(_));
         let mut steps = self.steps.lock().unwrap();
         let at = steps.len();
         steps.push(step);
+        drop(steps);
+        let meanwhile = if is_sync { self.meanwhile.0.lock().unwrap().take() } else { None };
+        meanwhile.into_iter().for_each(|act| act());
         match self.fails {
             Some((fails, errno)) if fails == at => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(()),
@@ -176,12 +192,15 @@ fn copy(landing: &Landing) -> Result<(), LandingError> {
         let bytes = content(name, len);
         for (index, block) in bytes.chunks(BLOCK).enumerate() {
             landing.write_at(&incoming, (index * BLOCK) as u64, block)?;
-            if index % 4 == 3 {
-                let blocks: Vec<_> = (index as u64 - 3..=index as u64).map(|index| (index, [0; 32])).collect();
-                landing.checkpoint(&[(&incoming, &blocks)])?;
+            let noted = [(index as u64, BlockHash([0; 32]))];
+            match index % 6 {
+                // By itself, with what is noted with it, and for what was noted before.
+                3 => landing.checkpoint(&[(&incoming, &noted)])?,
+                5 => landing.checkpoint(&[(&incoming, &[])])?,
+                _ => landing.note(&[(&incoming, &noted)])?,
             }
         }
-        ready.push(landing.finish(incoming, [0; 32])?);
+        ready.push(landing.finish(incoming, FileHash([0; 32]))?);
     }
     landing.commit(ready)?;
     for batch in [0..SMALL, SMALL..SMALL + 1] {
@@ -204,13 +223,18 @@ fn check(left: &Model, step: usize) {
         assert_eq!(left.content[*file].0, content(name, length(name)), "{name} is not whole after step {step}");
     }
     let mut begun = BTreeMap::new();
-    for record in &left.journal {
+    let is_synced = |of: u64, number: usize| {
+        let covers =
+            |later: &Record| matches!(later, Record::Synced { file, before } if *file == of && *before > number as u64);
+        left.journal.iter().any(covers)
+    };
+    for (number, record) in left.journal.iter().enumerate() {
         match record {
             Record::FileBegun { file, path, temporary, .. } => {
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 begun.insert(*file, (text(path), text(temporary)));
             }
-            Record::BlocksStored { file, blocks } => {
+            Record::BlocksStored { file, blocks } if is_synced(*file, number) => {
                 let (path, temporary) = &begun[file];
                 // A temporary whose name was lost is sent anew: the landing looks for it.
                 let Some(held) = left.names.get(temporary).map(|file| &left.content[*file].0) else { continue };
@@ -243,30 +267,64 @@ fn recorded(options: LandingOptions) -> Vec<Step> {
 #[test]
 fn no_power_loss_leaves_a_torn_file_or_a_journal_that_lies() {
     let steps = recorded(OPTIONS);
-    let mut rng = SmallRng::seed_from_u64(7);
-    let mut model = Model::default();
-    for (n, step) in steps.iter().enumerate() {
-        model.run(step);
-        (0..LOSSES_PER_STEP).for_each(|_| check(&model.lose_power(&mut rng), n));
-    }
+    let model = lose_power_everywhere(&steps);
     assert_eq!(model.seen.len(), LARGE.len() + SMALL + 1);
     assert_eq!(steps.iter().filter(|step| matches!(step, Step::SyncAll)).count(), 1);
     // The other way round: what was committed outlasts a loss of all that is not synced.
     assert_eq!(model.names.len(), model.seen.len());
 }
 
+/// Lose power after each of these steps, many times.
+fn lose_power_everywhere(steps: &[Step]) -> Model {
+    let mut rng = SmallRng::seed_from_u64(7);
+    let mut model = Model::default();
+    for (n, step) in steps.iter().enumerate() {
+        model.run(step);
+        (0..LOSSES_PER_STEP).for_each(|_| check(&model.lose_power(&mut rng), n));
+    }
+    model
+}
+
+#[test]
+fn what_is_noted_while_a_sync_goes_on_is_not_covered_by_it() {
+    let dir = memory();
+    let recorder = Arc::new(Recorder::default());
+    let landing = Arc::new(land(dir.path(), OPTIONS, Some(recorder.clone())));
+    let (name, len) = LARGE[0];
+    let incoming = Arc::new(landing.begin(&file(0, name, len as u64), BLOCK as u64).unwrap());
+    let write = move |landing: &Landing, incoming: &Incoming, index: usize| {
+        let at = index * BLOCK;
+        landing.write_at(incoming, at as u64, &content(name, len)[at..at + BLOCK]).unwrap();
+    };
+    let noted = |index: u64| [(index, BlockHash([0; 32]))];
+    write(&landing, &incoming, 0);
+    let (other_landing, other_incoming) = (landing.clone(), incoming.clone());
+    *recorder.meanwhile.0.lock().unwrap() = Some(Box::new(move || {
+        write(&other_landing, &other_incoming, 1);
+        other_landing.note(&[(&other_incoming, &noted(1))]).unwrap();
+    }));
+    landing.checkpoint(&[(&incoming, &noted(0))]).unwrap();
+    let mut steps = std::mem::take(&mut *recorder.steps.lock().unwrap());
+    let appended = |step: &Step| matches!(step, Step::Append(_));
+    assert_eq!(steps.iter().filter(|step| appended(step)).count(), 4, "{steps:?}");
+    lose_power_everywhere(&steps);
+    // The model would see it if it were covered.
+    for step in &mut steps {
+        if let Step::Append(records) = step {
+            for record in records {
+                if let Record::Synced { before, .. } = record {
+                    *before = u64::MAX;
+                }
+            }
+        }
+    }
+    assert!(std::panic::catch_unwind(|| lose_power_everywhere(&steps)).is_err());
+}
+
 #[test]
 fn the_model_finds_a_copy_that_does_not_sync() {
     let steps = recorded(LandingOptions { durability: Durability::None, ..OPTIONS });
-    let torn = std::panic::catch_unwind(|| {
-        let mut rng = SmallRng::seed_from_u64(7);
-        let mut model = Model::default();
-        for (n, step) in steps.iter().enumerate() {
-            model.run(step);
-            (0..LOSSES_PER_STEP).for_each(|_| check(&model.lose_power(&mut rng), n));
-        }
-    });
-    assert!(torn.is_err());
+    assert!(std::panic::catch_unwind(|| lose_power_everywhere(&steps)).is_err());
 }
 
 #[test]
@@ -279,7 +337,7 @@ fn whatever_fails_once_leaves_only_whole_files_and_the_next_run_completes() {
         let _ = copy(&land(dir.path(), OPTIONS, Some(recorder)));
         check_folder(dir.path());
         let landing = land(dir.path(), OPTIONS, None);
-        landing.sweep().unwrap();
+        landing.sweep(&[RelativePath::root()]).unwrap();
         copy(&landing).unwrap();
         assert_eq!(check_folder(dir.path()), LARGE.len() + SMALL + 1, "step {fails}");
     }

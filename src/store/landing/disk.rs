@@ -6,15 +6,21 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
+use super::direct::Bypass;
 use crate::store::StoreError;
 use crate::store::confined::{RelativePath, Root};
 use crate::store::journal::Record;
+use crate::sys::raw;
+
+const NO_ROOM: &str = "no room for the file: free some, or choose another destination";
 
 /// Something that is about to be done.
 #[derive(Debug)]
@@ -25,6 +31,10 @@ pub enum Operation<'a> {
     Allocate(&'a RelativePath, u64),
     /// Write bytes at a place.
     Write(&'a RelativePath, u64, &'a [u8]),
+    /// Have it share all blocks of another file.
+    Share(&'a RelativePath),
+    /// Copy so many bytes of another file to this place, which they have there.
+    Copy(&'a RelativePath, u64, u64),
     /// Set its length, bytes.
     SetLen(&'a RelativePath, u64),
     /// Set owner, attributes, mode and time.
@@ -69,30 +79,71 @@ impl Disk {
         witness.before(operation).map_err(|error| StoreError::system(name, "failed", error))
     }
 
-    fn see_at(&self, path: &RelativePath, operation: Operation<'_>) -> Result<(), StoreError> {
+    pub(super) fn see_at(&self, path: &RelativePath, operation: Operation<'_>) -> Result<(), StoreError> {
         if self.witness.is_none() { Ok(()) } else { self.see(&path.to_string(), &operation) }
     }
 
-    pub(super) fn create(&self, path: &RelativePath) -> Result<File, StoreError> {
+    /// Make a file with these permission bits, as far as the umask allows them.
+    pub(super) fn create(&self, path: &RelativePath, mode: u32) -> Result<File, StoreError> {
         self.see_at(path, Operation::Create(path))?;
-        self.root.create_new(path)
+        self.root.create_with_mode(path, mode)
+    }
+
+    /// Make a file without a name in the folder of a path.
+    pub(super) fn create_unnamed(&self, path: &RelativePath, mode: u32) -> Result<File, StoreError> {
+        self.see_at(path, Operation::Create(path))?;
+        self.root.create_unnamed(path, mode)
+    }
+
+    /// Give it its name.
+    pub(super) fn name_unnamed(&self, file: &File, path: &RelativePath) -> Result<(), StoreError> {
+        self.see_at(path, Operation::Link(path))?;
+        self.root.name_unnamed(file, path)
     }
 
     /// Reserve room, so that a full disk is said before the first byte. Its length does not change.
+    ///
+    /// In memory (tmpfs) that would make every page twice, the first time while nobody stores: there it is only looked
+    /// whether there is room.
     pub(super) fn allocate(&self, path: &RelativePath, file: &File, len: u64, name: &str) -> Result<(), StoreError> {
         self.see(name, &Operation::Allocate(path, len))?;
         let len = i64::try_from(len).map_err(|_| StoreError::unfit(name, "is longer than any file"))?;
+        let full = |error| StoreError::system(name, NO_ROOM, error);
+        if let Ok(about) = fstatfs(file)
+            && about.filesystem_type() == TMPFS_MAGIC
+        {
+            let free = about.blocks_available().saturating_mul(about.block_size() as u64);
+            return if free < len as u64 { Err(full(Errno::ENOSPC)) } else { Ok(()) };
+        }
         match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS) | Ok(()) => Ok(()),
-            Err(error) => {
-                Err(StoreError::system(name, "no room for the file: free some, or choose another destination", error))
-            }
+            Err(error) => Err(full(error)),
         }
     }
 
     pub(super) fn write(&self, path: &RelativePath, file: &File, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.see_at(path, Operation::Write(path, at, bytes))?;
         file.write_all_at(bytes, at).map_err(|error| StoreError::system(&path.to_string(), "cannot be written", error))
+    }
+
+    /// The same past the page cache, as far as that can be done.
+    pub(super) fn write_past(
+        &self,
+        path: &RelativePath,
+        (file, bypass): (&File, &Bypass),
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.see_at(path, Operation::Write(path, at, bytes))?;
+        let failed = |error| StoreError::system(&path.to_string(), "cannot be written", error);
+        let done = bypass.write(at, bytes).map_err(failed)?;
+        file.write_all_at(&bytes[done..], at + done as u64).map_err(failed)
+    }
+
+    /// Have the device write what was written here, while more comes: a sync then has little left to wait for.
+    pub(super) fn write_behind(&self, file: &File, at: u64, len: u64) {
+        // It is advice: what cannot be begun now is written at the sync.
+        let _ = raw::start_writeback(file.as_fd(), at, len);
     }
 
     pub(super) fn set_len(&self, path: &RelativePath, file: &File, len: u64) -> Result<(), StoreError> {

@@ -1,10 +1,10 @@
 //! Where a copy lands: files come to their final names only when they are whole.
 //!
 //! # The order
-//! A file is written under a hidden temporary name in its own folder and synced; then what was stored is put into
-//! the journal, and that is synced; then the file gets its owner, attributes, mode and time, is renamed, and its
+//! A file is written under a hidden temporary name in its own folder, and what was written is noted in the journal;
+//! from time to time the file is synced, then the journal says so, and is synced; then the file gets its owner, attributes, mode and time, is renamed, and its
 //! folder is synced. Only then it is done. Small files go through the same in large batches, with one syncfs(2).
-//! What a power failure leaves under a final name is therefore whole, and what the journal names is on the disk.
+//! What a power failure leaves under a final name is therefore whole, and what the journal names as synced is on the disk.
 //!
 //! A failed sync is never tried again: the kernel reports lost writes once, so the temporaries of it go.
 //!
@@ -12,19 +12,27 @@
 //! | file | what |
 //! |---|---|
 //! | `disk` | every operation that changes the disk, seen by a witness in tests |
+//! | `direct` | writing past the page cache |
 //! | `extents` | which parts of a file are written |
 //! | `incoming` | one file while it is being written |
+//! | `sharing` | what the kernel copies from another file, or shares with it |
 //! | `commit` | syncing, the journal, renaming |
 //! | `tree` | folders, links, the lock, leftovers |
+//! | `present` | what is there already; reading back |
+//! | `prune` | removing what the source does not have |
 //! | `attributes` | owner, extended attributes, mode, time |
 //!
 //! Nothing here knows of peers, sockets or hashes beyond carrying them.
 
 mod attributes;
 mod commit;
+mod direct;
 mod disk;
 mod extents;
 mod incoming;
+mod present;
+mod prune;
+mod sharing;
 mod tree;
 
 #[cfg(test)]
@@ -34,46 +42,27 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::stat::{FileStat, fstat};
 
 pub use commit::{Committed, SYNC_EACH_MAX};
 pub use disk::{Operation, Witness};
 pub use incoming::{Incoming, Ready};
+pub use prune::Pruned;
 pub use tree::Lock;
 
 use super::StoreError;
 use super::confined::{Kind, Metadata, RelativePath, Root};
-use super::journal::{FileStorage, Hash, Journal, JournalError, Record, Storage};
+use super::journal::{FileStorage, Journal, JournalError, Record, Storage};
+pub use crate::proto::copy::options::{Direct, Durability, Existing};
 use crate::proto::manifest::{Entry, EntryKind};
+use crate::proto::verify::BlockHash;
 use disk::Disk;
 
 /// What every temporary name begins with.
 const PREFIX: &str = ".lr-";
-
-/// What outlasts a power failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// What is said to be done.
-    Full,
-    /// Content of files, but perhaps not their final names.
-    File,
-    /// Nothing in particular.
-    None,
-}
-
-/// What becomes of a file that is there already and differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It is replaced.
-    Replace,
-    /// It stays.
-    Skip,
-    /// It stays, and that is an error.
-    Fail,
-    /// It is replaced unless it was modified later than the source, or at the same time.
-    KeepNewer,
-}
 
 /// How a copy lands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +77,8 @@ pub struct LandingOptions {
     pub xattrs: bool,
     /// Keep the holes of files that have some.
     pub sparse: bool,
+    /// Whether big files are written past the page cache.
+    pub direct: Direct,
 }
 
 /// What is to be done about an entry.
@@ -95,6 +86,8 @@ pub struct LandingOptions {
 pub enum Decision {
     /// It is here already.
     Have,
+    /// Its content is, with another mode or owner: see [`Landing::describe`].
+    Describe,
     /// It has to be made.
     Make,
     /// It stays as it is, for this reason.
@@ -104,7 +97,7 @@ pub enum Decision {
         /// Bytes of a block.
         block_bytes: u64,
         /// Index and hash of each.
-        blocks: Vec<(u64, Hash)>,
+        blocks: Vec<(u64, BlockHash)>,
     },
     /// It cannot be made.
     Fail(StoreError),
@@ -121,6 +114,16 @@ pub enum LandingError {
     Journal(#[from] JournalError),
 }
 
+impl LandingError {
+    /// The error without the name, for one who shows the name himself.
+    pub fn reason(&self) -> String {
+        match self {
+            LandingError::Store(error) => error.reason(),
+            LandingError::Journal(error) => error.to_string(),
+        }
+    }
+}
+
 /// The destination of a copy. Threads share one.
 #[derive(Debug)]
 pub struct Landing<S: Storage = FileStorage> {
@@ -129,9 +132,13 @@ pub struct Landing<S: Storage = FileStorage> {
     journal: Mutex<Journal<S>>,
     /// What the names of this copy's temporaries begin with.
     prefix: String,
+    /// What the name of the next ends with.
+    next_name: AtomicU64,
     /// Opened before anything is written: syncfs(2) reports what failed since then.
     filesystem: File,
     device: u64,
+    /// Files without names cannot be had here, or not be named.
+    no_unnamed: AtomicBool,
     /// Folders that got entries that are not synced.
     unsynced: Mutex<BTreeSet<RelativePath>>,
 }
@@ -150,16 +157,21 @@ impl<S: Storage> Landing<S> {
         witness: Option<Arc<dyn Witness>>,
     ) -> Result<Self, LandingError> {
         let filesystem = root.open_folder(&RelativePath::root())?;
-        let device = device_of(&filesystem, ".")?;
+        let device = device_of(&filesystem, || ".".into())?;
         let tag: String = journal.identity().as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let (disk, prefix) = (Disk { root, witness }, format!("{PREFIX}{tag}-"));
+        let mut bits = [0; 8];
+        getrandom::fill(&mut bits)
+            .map_err(|_| StoreError::unfit("the destination", "no random number can be had for names in it"))?;
         Ok(Landing {
             disk,
             options,
             journal: Mutex::new(journal),
             prefix,
+            next_name: AtomicU64::new(u64::from_le_bytes(bits)),
             filesystem,
             device,
+            no_unnamed: AtomicBool::new(false),
             unsynced: Mutex::default(),
         })
     }
@@ -187,9 +199,14 @@ impl<S: Storage> Landing<S> {
             (EntryKind::Folder, Kind::Symlink) => {
                 return fail("is a symbolic link, where a folder is to be: move it away");
             }
-            (EntryKind::File { len, .. }, Kind::File) if found.len == *len && is_as_old(entry, &found) => {
-                return Decision::Have;
+            // Whatever is in the folder would take its place.
+            (EntryKind::Folder, _) if self.options.existing == Existing::Replace => {
+                return fail("is a file, where a folder is to be: move it away");
             }
+            (EntryKind::File { len, .. }, Kind::File) if found.len == *len && is_as_old(entry, &found) => {
+                return if self.is_described(entry, &found) { Decision::Have } else { Decision::Describe };
+            }
+            _ if self.is_same_link(entry, path, &found) => return Decision::Have,
             _ => {}
         }
         match self.options.existing {
@@ -220,14 +237,20 @@ impl<S: Storage> Landing<S> {
         }
     }
 
+    /// Whether big files go past the page cache where the destination is, and why.
+    pub fn direct(&self) -> (bool, &'static str) {
+        direct::judge(self.options.direct, self.options.durability, &self.filesystem)
+    }
+
     /// How the journal was found, and what it says.
     pub fn with_journal<T>(&self, look: impl FnOnce(&Journal<S>) -> T) -> T {
         look(&self.journal())
     }
 
-    /// The copy is complete: the journal goes.
-    pub fn complete(self) -> Result<(), LandingError> {
-        Ok(self.journal.into_inner().unwrap_or_else(PoisonError::into_inner).remove()?)
+    /// The copy is complete: the journal goes, and what only it would find again.
+    pub fn complete(&self) -> Result<(), LandingError> {
+        self.drop_partials();
+        Ok(self.journal().remove()?)
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal<S>> {
@@ -244,17 +267,21 @@ impl<S: Storage> Landing<S> {
         Ok(self.journal().sync()?)
     }
 
-    /// A new name in the folder of an entry, which nobody can guess.
-    fn temporary(&self, entry: &Entry) -> Result<RelativePath, StoreError> {
-        let mut bits = [0; 12];
-        getrandom::fill(&mut bits).map_err(|_| StoreError::unfit(&shown(entry), "no random number can be had"))?;
-        let suffix: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-        beside(entry, format!("{}{suffix}", self.prefix).as_bytes())
+    /// A new name beside a path. It begins somewhere at random in each run and is counted up from there, so it is new
+    /// unless somebody makes it so, who then only keeps this one file from being made. It is short enough for the
+    /// kernel to keep it inside a dentry.
+    fn temporary(&self, target: &RelativePath) -> Result<RelativePath, StoreError> {
+        let number = self.next_name.fetch_add(1, Ordering::Relaxed);
+        target.beside(format!("{}{number:016x}", self.prefix).as_bytes())
     }
 
     fn folder_changed(&self, path: &RelativePath) {
-        if let Some(parent) = path.parent() {
-            self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(parent);
+        if self.options.durability != Durability::Full {
+            return;
+        }
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if path.parent_bytes().is_some_and(|parent| !unsynced.contains(parent)) {
+            unsynced.extend(path.parent());
         }
     }
 }
@@ -266,7 +293,7 @@ fn place_of(entry: &Entry) -> Result<RelativePath, StoreError> {
 
 /// A name in the same folder as an entry.
 fn beside(entry: &Entry, name: &[u8]) -> Result<RelativePath, StoreError> {
-    place_of(entry)?.parent().unwrap_or_else(RelativePath::root).join(name)
+    place_of(entry)?.beside(name)
 }
 
 fn shown(entry: &Entry) -> String {
@@ -281,7 +308,10 @@ fn is_as_old(entry: &Entry, found: &Metadata) -> bool {
     modified(&entry.attributes) == (found.modified_s, found.modified_ns)
 }
 
-fn device_of(file: &File, name: &str) -> Result<u64, StoreError> {
-    let meta = file.metadata().map_err(|error| StoreError::system(name, "cannot be looked at", error))?;
-    Ok(meta.dev())
+fn device_of(file: &File, name: impl Fn() -> String) -> Result<u64, StoreError> {
+    stat_of(file, name).map(|stat| stat.st_dev)
+}
+
+fn stat_of(file: &File, name: impl Fn() -> String) -> Result<FileStat, StoreError> {
+    fstat(file).map_err(|error| StoreError::system(&name(), "cannot be looked at", error))
 }

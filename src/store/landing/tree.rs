@@ -3,12 +3,13 @@
 //! Folders are made for their owner alone and get their mode and time at the end, deepest first: whatever is put
 //! into one changes its time, and a mode without `w` would keep everything out.
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 
-use super::{Existing, Landing, attributes, place_of, shown};
+use super::{Decision, Landing, attributes, place_of, shown};
 use crate::proto::manifest::{Entry, EntryKind};
 use crate::store::StoreError;
-use crate::store::confined::{Kind, Links, RelativePath, Root};
+use crate::store::confined::{Kind, RelativePath, Root};
 use crate::store::journal::Storage;
 
 /// Most folders that a sweep has still to look into at any time.
@@ -36,43 +37,66 @@ impl Lock {
 }
 
 impl<S: Storage> Landing<S> {
-    /// Make a folder, open to its owner alone for now. One that is there is used.
-    pub fn make_folder(&self, entry: &Entry) -> Result<(), StoreError> {
+    /// Make a folder, open to its owner alone for now. One that is there is used; false if a file that has its name
+    /// stays, as [`Landing::decide`] says.
+    pub fn make_folder(&self, entry: &Entry) -> Result<bool, StoreError> {
         let path = place_of(entry)?;
         if path.is_root() {
-            return Ok(());
+            return Ok(true);
         }
-        match self.disk.root.metadata(&path).map(|found| found.kind) {
-            Ok(Kind::Directory) => return Ok(()),
-            Ok(Kind::File) if self.options.existing == Existing::Replace => self.disk.remove(&path)?,
-            Ok(_) => return Err(StoreError::unfit(&shown(entry), "is no folder, where one is to be: move it away")),
-            Err(_) => {}
+        match self.decide(entry) {
+            Decision::Have | Decision::Describe => return Ok(true),
+            Decision::Skip(_) => return Ok(false),
+            Decision::Fail(error) => return Err(error),
+            Decision::Make | Decision::Resume { .. } => {}
+        }
+        // No folder and no link: that is decided.
+        if self.disk.root.metadata(&path).is_ok() {
+            self.disk.remove(&path)?;
         }
         self.disk.make_folder(&path)?;
         self.folder_changed(&path);
-        Ok(())
+        Ok(true)
     }
 
-    /// Give folders their owner, mode and time, deepest first, when all is in them. Those that failed are told.
-    pub fn finish_folders(&self, entries: &[Entry]) -> Result<Vec<(Entry, StoreError)>, StoreError> {
+    /// Give a folder at once those of its extended attributes that can go before all is in it, and take them out of
+    /// the entry, as are those that it never gets. Left are ACLs, which let others in and are handed down to what is
+    /// made in it, and labels of the system, which are handed down, too.
+    pub fn begin_folder(&self, entry: &mut Entry) -> Result<(), StoreError> {
+        let mut xattrs = std::mem::take(&mut entry.attributes.xattrs);
+        xattrs.retain(|(key, _)| self.options.xattrs && attributes::is_ours(key, &self.options));
+        let (now, later): (Vec<_>, Vec<_>) = xattrs.into_iter().partition(|(key, _)| key.starts_with(b"user."));
+        entry.attributes.xattrs = later;
+        if now.is_empty() {
+            return Ok(());
+        }
+        let path = place_of(entry)?;
+        self.disk.describe(&path)?;
+        let folder = self.disk.root.open_folder(&path)?;
+        now.iter().try_for_each(|(key, value)| attributes::set_xattr(&folder, entry, (key, value), &self.options))
+    }
+
+    /// Give folders their owner, mode and time when all is in them, in this order, which has to be the deepest first.
+    /// Those that failed are told.
+    pub fn finish_folders(
+        &self,
+        deepest_first: impl Iterator<Item = Entry>,
+        failed: &mut dyn FnMut(Entry, StoreError),
+    ) -> Result<(), StoreError> {
         self.sync_folders()?;
-        let mut deepest: Vec<&Entry> = entries.iter().collect();
-        // Whatever lies in a folder has a longer path than it.
-        deepest.sort_by_key(|entry| std::cmp::Reverse(entry.path.len()));
-        let mut failed = Vec::new();
-        for entry in deepest {
-            if let Err(error) = self.finish_folder(entry) {
-                failed.push((entry.clone(), error));
+        for entry in deepest_first {
+            if let Err(error) = self.finish_folder(&entry) {
+                failed(entry, error);
             }
         }
-        Ok(failed)
+        Ok(())
     }
 
     fn finish_folder(&self, entry: &Entry) -> Result<(), StoreError> {
         let path = place_of(entry)?;
         self.disk.describe(&path)?;
         let folder = self.disk.root.open_folder(&path)?;
-        attributes::set(&folder, &shown(entry), &entry.attributes, &self.options)?;
+        attributes::set(&folder, entry, None, &self.options)?;
         if self.options.durability != super::Durability::Full {
             return Ok(());
         }
@@ -84,19 +108,19 @@ impl<S: Storage> Landing<S> {
         let EntryKind::Symlink { target } = &entry.kind else {
             return Err(StoreError::unfit(&shown(entry), "is no symbolic link"));
         };
-        let temporary = self.temporary(entry)?;
-        self.disk.link(&temporary)?;
-        self.disk.root.create_symlink(target, &temporary)?;
-        let (owner, time) = (attributes::owner(&entry.attributes, &self.options), attributes::time(&entry.attributes));
-        let described = self.disk.root.describe_symlink(&temporary, owner, time);
+        let temporary = self.temporary(&place_of(entry)?)?;
+        let made = self.disk.link(&temporary).and_then(|()| self.disk.root.create_symlink(target, &temporary));
+        made.map_err(|error| error.about(&shown(entry)))?;
+        let described = attributes::set_of_symlink(&self.disk.root, &temporary, entry, &self.options);
         self.place_link(&temporary, entry, described)
     }
 
     /// Give the file of `to`, which has landed, one more name; false if what has it stays.
     pub fn make_hard_link(&self, entry: &Entry, to: &Entry) -> Result<bool, StoreError> {
-        let temporary = self.temporary(entry)?;
-        self.disk.link(&temporary)?;
-        self.disk.root.create_hard_link(&place_of(to)?, &temporary)?;
+        let temporary = self.temporary(&place_of(entry)?)?;
+        let from = place_of(to)?;
+        let made = self.disk.link(&temporary).and_then(|()| self.disk.root.create_hard_link(&from, &temporary));
+        made.map_err(|error| error.about(&shown(entry)))?;
         let placed = self.place_link(&temporary, entry, Ok(()));
         // rename(2) does nothing if both names are the same file already.
         let _ = self.disk.root.remove_file(&temporary);
@@ -110,29 +134,53 @@ impl<S: Storage> Landing<S> {
         before: Result<(), StoreError>,
     ) -> Result<bool, StoreError> {
         let placed = before.and_then(|()| self.rename(temporary, &place_of(entry)?));
+        let placed = placed.map_err(|error| error.about(&shown(entry)));
         if !matches!(placed, Ok(true)) {
             let _ = self.disk.remove(temporary);
         }
         placed
     }
 
-    /// Remove what earlier runs of this copy left in the tree and the journal knows nothing of. Call it before
-    /// anything is begun. Says how many went.
-    pub fn sweep(&self) -> Result<u64, StoreError> {
-        let (mut ahead, mut swept) = (vec![RelativePath::root()], 0);
+    /// Remove what earlier runs of this copy left in the tree and the journal knows nothing of: in the root folder
+    /// itself, and in and below the named ones. Call it before anything is begun. Says how many went.
+    pub fn sweep(&self, tops: &[RelativePath]) -> Result<u64, StoreError> {
+        let known = self.known_temporaries();
+        let (mut ahead, mut swept) = (Vec::new(), 0);
+        if !tops.iter().any(RelativePath::is_root) {
+            swept += self.sweep_folder(&RelativePath::root(), &known, None)?;
+        }
+        ahead.extend(tops.iter().filter(|top| self.is_folder(top)).cloned());
         while let Some(folder) = ahead.pop() {
-            let entries = match self.disk.root.read_dir(&folder, Links::Refused) {
-                Ok(entries) => entries,
-                // One that cannot be listed cannot have got a temporary either.
-                Err(_) if !folder.is_root() => continue,
-                Err(error) => return Err(error),
-            };
-            for found in entries {
-                let found = found?;
-                if found.kind == Kind::Directory && ahead.len() < SWEEP_FOLDERS_MAX {
+            swept += self.sweep_folder(&folder, &known, Some(&mut ahead))?;
+        }
+        Ok(swept)
+    }
+
+    /// Sweep one folder, and tell those in it, if that is wanted.
+    fn sweep_folder(
+        &self,
+        folder: &RelativePath,
+        known: &HashSet<RelativePath>,
+        mut ahead: Option<&mut Vec<RelativePath>>,
+    ) -> Result<u64, StoreError> {
+        let entries = match self.disk.root.read_dir_once(folder) {
+            Ok(entries) => entries,
+            // One that cannot be listed cannot have got a temporary either.
+            Err(_) if !folder.is_root() => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let mut swept = 0;
+        for found in entries {
+            let found = found?;
+            if found.kind == Kind::Directory {
+                let ahead = ahead.as_mut().filter(|ahead| ahead.len() < SWEEP_FOLDERS_MAX);
+                if let Some(ahead) = ahead {
                     ahead.extend(folder.join(&found.name));
-                } else if found.kind != Kind::Directory && self.is_left_over(&folder, &found.name) {
-                    self.disk.remove(&folder.join(&found.name)?)?;
+                }
+            } else if found.name.starts_with(self.prefix.as_bytes()) {
+                let path = folder.join(&found.name)?;
+                if !known.contains(&path) {
+                    self.disk.remove(&path)?;
                     swept += 1;
                 }
             }
@@ -140,14 +188,29 @@ impl<S: Storage> Landing<S> {
         Ok(swept)
     }
 
-    fn is_left_over(&self, folder: &RelativePath, name: &[u8]) -> bool {
-        if !name.starts_with(self.prefix.as_bytes()) {
-            return false;
+    /// Remove the temporaries that the journal knows: of files that were begun and that the source has no more.
+    pub(super) fn drop_partials(&self) {
+        for path in self.known_temporaries() {
+            let is_ours = path
+                .as_bytes()
+                .rsplit(|byte| *byte == b'/')
+                .next()
+                .is_some_and(|name| name.starts_with(self.prefix.as_bytes()));
+            // One that has got its name meanwhile is not there.
+            if is_ours && self.disk.root.metadata(&path).is_ok() {
+                let _ = self.disk.remove(&path);
+            }
         }
+    }
+
+    /// Where the temporaries are that the journal knows.
+    fn known_temporaries(&self) -> HashSet<RelativePath> {
         let journal = self.journal();
-        !journal.state().partials().any(|(path, partial)| {
-            let of = RelativePath::parse(path).ok().and_then(|path| path.parent());
-            partial.temporary == name && of.as_ref() == Some(folder)
-        })
+        let path_of = |path: &[u8], temporary: &[u8]| RelativePath::parse(path).ok()?.parent()?.join(temporary).ok();
+        journal.state().partials().filter_map(|(path, partial)| path_of(path, &partial.temporary)).collect()
+    }
+
+    fn is_folder(&self, path: &RelativePath) -> bool {
+        self.disk.root.metadata(path).is_ok_and(|found| found.kind == Kind::Directory)
     }
 }

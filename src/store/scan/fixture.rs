@@ -101,8 +101,9 @@ fn check(entries: &[Entry], summary: &ScanSummary) {
         }
         match entry.kind {
             EntryKind::Folder => assert!(folders.insert(&entry.path[..])),
-            EntryKind::HardLink { to } => {
-                assert!(to < entry.id && matches!(entries[to as usize].kind, EntryKind::File { .. }));
+            EntryKind::HardLink { to, ref path } => {
+                let first = &entries[to as usize];
+                assert!(to < entry.id && first.path == *path && matches!(first.kind, EntryKind::File { .. }));
             }
             _ => {}
         }

@@ -96,6 +96,8 @@ pub struct ScanOptions {
     pub xattrs: bool,
     /// Make further names of a file hard links instead of files.
     pub hard_links: bool,
+    /// Do not enter folders that lie so deep below what the scan begins with; `None` for any depth.
+    pub depth_max: Option<usize>,
     /// Do not enter what is mounted from another filesystem; its folder itself is an entry.
     pub same_device: bool,
     /// One thread, and names in order: for tests, since it holds all names of a folder at once.
@@ -111,6 +113,7 @@ impl Default for ScanOptions {
             owner: false,
             xattrs: false,
             hard_links: false,
+            depth_max: None,
             same_device: false,
             sorted: false,
         }
@@ -124,6 +127,8 @@ pub struct Skipped {
     pub path: Vec<u8>,
     /// Why, and what to do; without the path.
     pub why: String,
+    /// It should have come; otherwise it is of a kind that never does.
+    pub is_failure: bool,
 }
 
 /// What came of a scan.

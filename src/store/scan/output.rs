@@ -36,7 +36,7 @@ struct Inner {
     next: EntryId,
     summary: ScanSummary,
     /// The first name of each file of which not all names have come, and how many are still to come.
-    names: HashMap<(u64, u64), (EntryId, u64)>,
+    names: HashMap<(u64, u64), (EntryId, Vec<u8>, u64)>,
 }
 
 impl Output {
@@ -62,12 +62,17 @@ impl Output {
         inner.sender.as_ref().is_some_and(|sender| sender.send(batch).is_ok())
     }
 
-    /// Note that something is left out.
+    /// Note that something cannot be had.
     pub(super) fn skip(&self, path: Vec<u8>, why: String) {
+        self.pass_over(Skipped { path, why, is_failure: true });
+    }
+
+    /// Note that something is left out.
+    pub(super) fn pass_over(&self, skipped: Skipped) {
         let summary = &mut self.lock().summary;
         summary.skipped_count += 1;
         if summary.skipped.len() < SKIPPED_MAX {
-            summary.skipped.push(Skipped { path, why });
+            summary.skipped.push(skipped);
         }
     }
 
@@ -92,11 +97,11 @@ impl Inner {
         let Some(entry) = batch.get_mut(file.at) else { return };
         match self.names.entry(file.file) {
             Slot::Vacant(slot) => {
-                slot.insert((first + file.at as u64, file.names.saturating_sub(1)));
+                slot.insert((first + file.at as u64, entry.path.clone(), file.names.saturating_sub(1)));
             }
             Slot::Occupied(mut slot) => {
-                let (to, left) = slot.get_mut();
-                entry.kind = EntryKind::HardLink { to: *to };
+                let (to, path, left) = slot.get_mut();
+                entry.kind = EntryKind::HardLink { to: *to, path: path.clone() };
                 *left = left.saturating_sub(1);
                 // All names have come: none is looked for any more.
                 if *left == 0 {

@@ -78,7 +78,10 @@ fn further_names_of_a_file_are_hard_links_if_asked_for() {
     std::fs::hard_link(tree.at("a/one"), tree.at("b/three")).unwrap();
     let (entries, summary) = tree.scan(ScanOptions { hard_links: true, ..sorted() });
     assert_eq!(names(&entries)[3..], ["a/one", "b/three", "b/two"]);
-    assert_eq!((entries[4].kind.clone(), summary.bytes), (EntryKind::HardLink { to: 3 }, 3));
+    assert_eq!(
+        (entries[4].kind.clone(), summary.bytes),
+        (EntryKind::HardLink { to: 3, path: entries[3].path.clone() }, 3)
+    );
     assert_eq!(tree.scan(sorted()).1.files, 3);
     for _ in 0..20 {
         assert_eq!(tree.scan(ScanOptions { hard_links: true, ..with_threads(3) }).1.hard_links, 2);

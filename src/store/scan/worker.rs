@@ -8,10 +8,10 @@ use nix::fcntl::readlinkat;
 
 use super::output::{Output, Shared};
 use super::sharing::{Sharing, Waiting};
-use super::{BATCH_BYTES, BATCH_ENTRIES_MAX, Bounds, ScanOptions, Top, unfit, xattrs};
+use super::{BATCH_BYTES, BATCH_ENTRIES_MAX, Bounds, ScanOptions, Skipped, Top, unfit, xattrs};
 use crate::proto::manifest::{Attributes, ENTRY_PATH_BYTES_MAX, Entry, EntryKind};
 use crate::store::StoreError;
-use crate::store::confined::{DEPTH_MAX, Kind, Listed, Metadata, ReadDir};
+use crate::store::confined::{DEPTH_MAX, Kind, Listed, Metadata, ReadDir, RelativePath};
 use crate::store::filter::Within;
 use crate::store::media::SNIFF_BYTES;
 
@@ -216,8 +216,8 @@ impl Worker {
         let within = folder.from.within;
         // By the name alone first: what is left out need not be examined.
         let wanted = |kind| match kind {
-            Kind::Directory => common.options.filter.enters(&path, within),
-            _ => common.options.filter.takes_name(&path, within).then_some(within),
+            Kind::Directory => common.options.filter.enters(self.judged(folder, &path), within),
+            _ => common.options.filter.takes_name(self.judged(folder, &path), within).then_some(within),
         };
         if listed.kind().is_some_and(|kind| wanted(kind).is_none()) {
             return None;
@@ -231,7 +231,8 @@ impl Worker {
         };
         let within = wanted(known.kind)?;
         if let Some(why) = fault(folder, &path, known.kind) {
-            common.output.skip(path, why.to_string());
+            let is_failure = unfit(known.kind).is_none();
+            common.output.pass_over(Skipped { path, why: why.to_string(), is_failure });
             return None;
         }
         if !self.takes(folder, listed, &path, &known) {
@@ -242,11 +243,19 @@ impl Worker {
         next
     }
 
+    /// The path as the filter sees it: from what the scan began with on, whatever that is called in the copy.
+    fn judged<'a>(&self, folder: &Folder, path: &'a [u8]) -> &'a [u8] {
+        let at = self.common.tops.get(folder.from.top).map_or(0, |top| top.at.as_bytes().len());
+        let below = path.get(at..).unwrap_or_default();
+        below.strip_prefix(b"/").unwrap_or(below)
+    }
+
     /// Whether the filter wants an entry for what it is.
     fn takes(&self, folder: &Folder, listed: &Listed, path: &[u8], known: &Metadata) -> bool {
         let filter = &self.common.options.filter;
         match known.kind {
-            Kind::File => filter.takes_content(path, known, |first| self.read_first(folder, listed, path, first)),
+            Kind::File => filter
+                .takes_content(self.judged(folder, path), known, |first| self.read_first(folder, listed, path, first)),
             Kind::Symlink => filter.takes_links(),
             _ => true,
         }
@@ -270,6 +279,11 @@ impl Worker {
             return None;
         }
         if self.common.options.same_device && self.common.known.get(top).is_some_and(|top| top.device != known.device) {
+            return None;
+        }
+        let names = |path: &RelativePath| path.names().count();
+        let depth = || names(&from.from.path) + 1 - self.common.tops.get(top).map_or(0, |top| names(&top.path));
+        if self.common.options.depth_max.is_some_and(|max| depth() >= max) {
             return None;
         }
         match from.from.path.join(listed.name()) {

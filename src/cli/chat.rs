@@ -1,0 +1,373 @@
+//! `linerate chat`: the room of a share, in a terminal.
+
+mod editor;
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, IsTerminal, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use self::editor::{Editor, Printer, tell_signals};
+use super::exit::Misuse;
+use super::{Exit, out};
+use crate::proto::fingerprint::Fingerprint;
+use crate::share::client::events::{Heard, listen};
+use crate::share::client::link::Link;
+use crate::share::client::{Client, ClientError};
+use crate::text::{printable_limit, printable_str};
+use crate::tls::client::Pin;
+
+/// Longest line that is read; the server takes less.
+const LINE_BYTES_MAX: u64 = 64 << 10;
+/// What waits to be shown or sent.
+const WAITING_MAX: usize = 64;
+/// How often a lost connection is made again before that is the end.
+const ATTEMPTS_MAX: u32 = 6;
+/// How often a message is sent again that comes too soon after others.
+const PATIENT_MAX: u32 = 60;
+/// Longest name that is shown, and most of them in one line.
+const NICK_CHARS_MAX: usize = 60;
+const NAMES_MAX: usize = 20;
+
+/// Talk with the people on a share: lines from standard input are said, what others say is printed.
+///
+/// On a terminal what others say is printed above the line that is being typed, and the arrow keys bring back what was
+/// said before. It ends with its input (Ctrl-D), at Ctrl-C, and with the share.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  linerate chat https://192.168.1.5:5291/t/TOKEN --nick Ann --fingerprint 1f:0a:…")]
+pub(super) struct Args {
+    /// The link of the share, as it shows it.
+    link: String,
+    /// How to be called there [default: asked for on a terminal, else the name of the user].
+    #[arg(long)]
+    nick: Option<String>,
+    /// The fingerprint that the share shows: only the machine with that certificate is spoken to.
+    #[arg(long, value_name = "SHA256")]
+    fingerprint: Option<Fingerprint>,
+    /// Without a fingerprint, do not ask whether the one that is found is right.
+    #[arg(long, conflicts_with = "fingerprint")]
+    insecure: bool,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    let link: Link = args.link.parse().map_err(|error| Misuse(format!("{error}")))?;
+    match talk(&args, &link) {
+        Ok(exit) => Ok(exit),
+        Err(error) => match error.downcast_ref::<ClientError>() {
+            Some(known) => {
+                let code = code_of(known);
+                out::complain(&error);
+                Ok(code)
+            }
+            None => Err(error),
+        },
+    }
+}
+
+fn code_of(error: &ClientError) -> Exit {
+    match error {
+        ClientError::Unreachable { .. } | ClientError::Lost(_) | ClientError::Silent(_) => Exit::Unconnected,
+        ClientError::Refused { .. } | ClientError::Fingerprint { .. } => Exit::Refused,
+        _ => Exit::Failed,
+    }
+}
+
+/// Something for the loop that shows and sends.
+enum Turn {
+    /// A line was not said.
+    Unsaid(ClientError),
+    /// There are no more lines, and all were said.
+    InputEnded,
+    /// Ctrl-C, or a signal that says the same.
+    Interrupted,
+    Heard(Heard),
+    /// Nothing more is heard: why, if not because the share has ended.
+    Deaf(Option<ClientError>),
+}
+
+fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
+    let client = open(args, link)?;
+    let nick = nick(args);
+    let listener = client.again()?;
+    let (tell, turns) = sync_channel(WAITING_MAX);
+    let (hear, called) = (tell.clone(), nick.clone());
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_string()).spawn(work).context("a thread cannot be started")
+    };
+    spawn("events", Box::new(move || keep_listening(listener, &called, &hear)))?;
+    let mut typing = Some((tell, Speaker { client, nick }));
+    let mut screen = Screen { is_tty: io::stdin().is_terminal(), ..Screen::default() };
+    let mut exit = Exit::Ok;
+    while let Ok(turn) = turns.recv() {
+        match turn {
+            Turn::Unsaid(error) if error.status().is_some() => {
+                exit = Exit::Partial;
+                screen.say(&format!("linerate: not sent: {error}"));
+            }
+            Turn::InputEnded => return Ok(exit),
+            Turn::Interrupted => return Ok(Exit::Interrupted),
+            Turn::Heard(Heard::Bye) | Turn::Deaf(None) => {
+                screen.close();
+                out::say("the share has ended");
+                return Ok(exit);
+            }
+            Turn::Heard(heard) => {
+                // Only whoever is known there speaks: what is typed is read from then on.
+                if let (Heard::Hello { nick, .. }, Some((tell, mut speaker))) = (&heard, typing.take()) {
+                    let (type_in, typed) = sync_channel(WAITING_MAX);
+                    let told = tell.clone();
+                    spawn("speaker", Box::new(move || speaker.speak(&typed, &told)))?;
+                    match Editor::new(nick)? {
+                        Some((editor, printer)) => {
+                            screen.above = Some(printer);
+                            tell_signals(&tell)?;
+                            spawn("input", Box::new(move || editor.read_lines(&type_in, &tell)))?;
+                        }
+                        None => drop(spawn("input", Box::new(move || read_lines(&type_in)))?),
+                    }
+                }
+                screen.show(heard)?;
+            }
+            Turn::Unsaid(error) | Turn::Deaf(Some(error)) => {
+                screen.close();
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(exit)
+}
+
+/// How to be called: as it was said, or is said now; else as the user is called here.
+fn nick(args: &Args) -> String {
+    if let Some(nick) = &args.nick {
+        return nick.clone();
+    }
+    let user = std::env::var("USER").unwrap_or_default();
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return user;
+    }
+    let asked = format!("your name there [{}]: ", printable_limit(user.as_bytes(), NICK_CHARS_MAX));
+    let answer = out::ask_text(&asked, LINE_BYTES_MAX);
+    Some(answer).filter(|answer| !answer.is_empty()).unwrap_or(user)
+}
+
+/// Connect to the one who is meant. Nothing that lets in is sent before that is clear.
+fn open(args: &Args, link: &Link) -> anyhow::Result<Client> {
+    let first = Client::open(link, args.fingerprint.map_or(Pin::Anybody, Pin::Exactly))?;
+    match first.fingerprint() {
+        None => out::say("linerate: in the clear: whoever can read the network reads along"),
+        Some(found) if args.fingerprint.is_none() && !args.insecure => confirm(link, found)?,
+        Some(_) => {}
+    }
+    // From here on only that one.
+    let mut client = first.again()?;
+    let asked = client.get("/api/share").and_then(|reply| reply.finish());
+    match asked {
+        Err(error) if error.status() == Some(401) => {
+            client.log_in(&super::share::password::of_visitor(&link.authority())?)?;
+        }
+        asked => asked?,
+    }
+    Ok(client)
+}
+
+fn confirm(link: &Link, found: Fingerprint) -> anyhow::Result<()> {
+    let authority = link.authority();
+    if !io::stdin().is_terminal() {
+        let why = format!(
+            "{authority} has the fingerprint {found}: if the share shows the same, say so by --fingerprint; \
+             --insecure takes any"
+        );
+        return Err(Misuse(why).into());
+    }
+    out::say(&format!("{authority} has the fingerprint\n  {found}"));
+    if out::ask("Is it the one that the share shows?") {
+        return Ok(());
+    }
+    Err(Misuse("not connected: ask whoever shares for the fingerprint".to_string()).into())
+}
+
+/// Says what is typed.
+struct Speaker {
+    client: Client,
+    nick: String,
+}
+
+impl Speaker {
+    /// Until there is nothing more.
+    fn speak(&mut self, typed: &Receiver<String>, tell: &SyncSender<Turn>) {
+        for text in typed {
+            if let Err(error) = self.say(&text)
+                && tell.send(Turn::Unsaid(error)).is_err()
+            {
+                return;
+            }
+        }
+        let _ = tell.send(Turn::InputEnded);
+    }
+
+    /// Say something; what comes too soon after others is said a little later, and what a lost connection may have
+    /// taken with it is said again.
+    fn say(&mut self, text: &str) -> Result<(), ClientError> {
+        let body = serde_json::json!({ "text": text, "nick": self.nick });
+        let (mut soon, mut lost) = (0, 0);
+        loop {
+            let error = match self.client.post_json("/api/chat", &body).and_then(|reply| reply.finish()) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if error.status() == Some(429) && soon < PATIENT_MAX {
+                soon += 1;
+                std::thread::sleep(Duration::from_secs(1));
+            } else if error.status().is_none() && error.is_passing() && lost < ATTEMPTS_MAX {
+                std::thread::sleep(pause(lost));
+                lost += 1;
+            } else {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// How long to wait before trying again.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_secs(1 << attempt.min(5)) / 2
+}
+
+/// Listen, and again when the connection is lost, until it is over.
+fn keep_listening(mut client: Client, nick: &str, tell: &SyncSender<Turn>) {
+    let (mut seen, mut attempt) = (0, 0);
+    loop {
+        let (mut is_over, mut is_wanted) = (false, true);
+        let ended = listen(&mut client, nick, seen, |heard| {
+            attempt = 0;
+            is_over |= heard == Heard::Bye;
+            if let Heard::Chat { number, .. } = &heard {
+                seen = *number;
+            }
+            is_wanted = tell.send(Turn::Heard(heard)).is_ok();
+            is_wanted && !is_over
+        });
+        if is_over || !is_wanted {
+            return;
+        }
+        attempt += 1;
+        if let Err(error) = ended
+            && (!error.is_passing() || attempt >= ATTEMPTS_MAX)
+        {
+            let _ = tell.send(Turn::Deaf(Some(error)));
+            return;
+        }
+        std::thread::sleep(pause(attempt));
+        if let Ok(again) = client.again() {
+            client = again;
+        }
+    }
+}
+
+fn read_lines(type_in: &SyncSender<String>) {
+    let mut input = io::stdin().lock();
+    loop {
+        let mut line = Vec::new();
+        match (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+        let text = String::from_utf8_lossy(&line).trim().to_string();
+        if !text.is_empty() && type_in.send(text).is_err() {
+            return;
+        }
+    }
+}
+
+/// What is on the terminal.
+#[derive(Default)]
+struct Screen {
+    is_tty: bool,
+    /// Prints above the line that is being typed, where there is such a line.
+    above: Option<Printer>,
+    you: String,
+    people: Option<BTreeSet<String>>,
+}
+
+impl Screen {
+    /// Say something that nobody else said.
+    fn say(&mut self, text: &str) {
+        match &mut self.above {
+            Some(printer) => printer.print(&format!("{text}\n")),
+            None => out::say(text),
+        }
+    }
+
+    /// The end: the terminal is as it was, without the line that was being typed.
+    fn close(&mut self) {
+        if let Some(printer) = self.above.take() {
+            printer.close();
+        }
+    }
+
+    fn show(&mut self, heard: Heard) -> anyhow::Result<()> {
+        match heard {
+            Heard::Hello { you, nick } => {
+                let is_again = !self.you.is_empty();
+                self.you = you;
+                self.say(&format!("{} {}", if is_again { "connected again, as" } else { "you are" }, name(&nick)));
+            }
+            Heard::Who(people) => self.show_people(people.into_iter().collect()),
+            // What was typed on a terminal stands there.
+            Heard::Chat { from, .. } if self.is_tty && from == self.you => {}
+            Heard::Chat { nick, text, .. } => match &mut self.above {
+                Some(printer) => printer.print(&message(&nick, &text)),
+                None => out::print(&message(&nick, &text))?,
+            },
+            Heard::Bye => {}
+        }
+        Ok(())
+    }
+
+    fn show_people(&mut self, now: BTreeSet<String>) {
+        let names = |names: Vec<&String>| {
+            let some: Vec<String> = names.iter().take(NAMES_MAX).map(|nick| name(nick)).collect();
+            let more = names.len().saturating_sub(NAMES_MAX);
+            if more == 0 { some.join(", ") } else { format!("{} and {more} more", some.join(", ")) }
+        };
+        match self.people.take() {
+            None => self.say(&format!("here: {}", names(now.iter().collect()))),
+            Some(before) => {
+                let (came, went): (Vec<_>, Vec<_>) =
+                    (now.difference(&before).collect(), before.difference(&now).collect());
+                if !came.is_empty() {
+                    self.say(&format!("came: {}", names(came)));
+                }
+                if !went.is_empty() {
+                    self.say(&format!("went: {}", names(went)));
+                }
+            }
+        }
+        self.people = Some(now);
+    }
+}
+
+fn name(nick: &str) -> String {
+    printable_limit(nick.as_bytes(), NICK_CHARS_MAX)
+}
+
+/// A message as lines; those after the first are set in, so that none looks like somebody else's.
+fn message(nick: &str, text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(printable_str).collect();
+    format!("{}: {}\n", name(nick), lines.join("\n    "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_act_on_no_terminal_and_look_like_nobody_elses() {
+        assert_eq!(message("Ann", "hello"), "Ann: hello\n");
+        assert_eq!(message("A\u{1b}[2J", "x\nBob: y\u{202e}"), "A\\u{1b}[2J: x\n    Bob: y\\u{202e}\n");
+        assert!(message(&"n".repeat(10_000), "x").len() < 300);
+    }
+}

@@ -1,0 +1,90 @@
+use super::*;
+use crate::proto::copy::options::Durability;
+use crate::transfer::run::Progress;
+use crate::transfer::tally::Observer;
+
+const MIB: u64 = 1 << 20;
+
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn progress(&mut self, _: &Progress<'_>) {}
+
+    fn observer(&mut self) -> Option<Box<dyn Observer>> {
+        None
+    }
+}
+
+fn plan(dir: &Path, options: CopyOptions) -> LocalPlan {
+    let (from, to) = (vec![dir.join("from")], dir.join("to"));
+    LocalPlan { from, to, label: b"test".to_vec(), places: Places::below(&dir.join("home")), options }
+}
+
+fn noise(bytes: u64) -> Vec<u8> {
+    let word = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).to_le_bytes();
+    (0..bytes.div_ceil(8)).flat_map(word).take(bytes as usize).collect()
+}
+
+/// Begin to copy so slowly that it does not end, and break it off when some blocks are proven.
+fn break_off(plan: &LocalPlan) {
+    let options = CopyOptions { limit: Some(16 * MIB), ..plan.options.clone() };
+    let mut ends = Ends::begin(&LocalPlan { options, ..plan.clone() }, &mut Nobody).unwrap();
+    while ends.sink.moved_bytes().0 < 9 * MIB {
+        ends.bell.answer();
+        ends.pump().unwrap();
+        ends.wait(Duration::from_millis(20)).unwrap();
+    }
+    ends.pump().unwrap();
+    assert_eq!(ends.source.ending(), None);
+    ends.stop();
+}
+
+#[test]
+fn a_copy_that_was_broken_off_goes_on_where_it_was() {
+    for verify in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (len, content) = (64 * MIB + 7, noise(64 * MIB + 7));
+        std::fs::write(dir.path().join("from"), &content).unwrap();
+        let options = CopyOptions { verify, durability: Durability::File, ..CopyOptions::default() };
+        let plan = plan(dir.path(), options);
+        break_off(&plan);
+        assert!(!dir.path().join("to").exists(), "nothing has its name that is not whole");
+        let done = run(&plan, &mut Nobody).result.unwrap();
+        assert!(done.far.resumed_bytes > 0, "verified: {verify}");
+        assert_eq!(done.far.resumed_bytes + done.far.moved_bytes, len, "verified: {verify}");
+        assert!(std::fs::read(dir.path().join("to")).unwrap() == content);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "no temporary is left");
+    }
+}
+
+#[test]
+fn a_source_that_changes_meanwhile_is_not_taken_for_what_it_was() {
+    for verify in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("from"), noise(64 * MIB)).unwrap();
+        let options = CopyOptions { verify, limit: Some(16 * MIB), ..CopyOptions::default() };
+        let mut ends = Ends::begin(&plan(dir.path(), options), &mut Nobody).unwrap();
+        while ends.sink.moved_bytes().0 < 2 * MIB {
+            ends.pump().unwrap();
+            ends.wait(Duration::from_millis(20)).unwrap();
+        }
+        std::fs::write(dir.path().join("from"), b"other").unwrap();
+        let outcome = ends.drive(&mut Nobody).unwrap();
+        ends.stop();
+        assert_eq!(outcome.tally.failed.files, 1);
+        assert!(outcome.tally.failures[0].1.contains("was changed"), "{:?}", outcome.tally.failures);
+        assert!(!dir.path().join("to").exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary is left");
+    }
+}
+
+#[test]
+fn a_destination_that_is_taken_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("from"), b"1").unwrap();
+    let plan = plan(dir.path(), CopyOptions::default());
+    let first = Ends::begin(&plan, &mut Nobody).unwrap();
+    let second = run(&plan, &mut Nobody).result.unwrap_err().to_string();
+    assert!(second.contains("another copy to it is running"), "{second}");
+    first.stop();
+}
