@@ -124,7 +124,7 @@ impl Hub {
         }
         let named = if hears.chat { Some(state.room.enter(&who, nick).ok_or(Full::All)?) } else { None };
         let nick = named.clone().unwrap_or_default();
-        let hello = serde_json::json!({ "you": who.public(), "nick": nick });
+        let hello = serde_json::json!({ "you": who.public(), "nick": nick, "n": state.room.last() });
         let mut first = VecDeque::from([format!("retry: {RETRY_MS}\n").into(), event("hello", None, &hello)]);
         if hears.chat {
             first.extend(state.room.since(seen));
@@ -377,7 +377,8 @@ mod tests {
         let (text, _) = taken(&mut other);
         assert!(text.contains("event: hello") && !text.contains("chat") && !text.contains("who"), "{text}");
         let mut late = hub.listen(Who::Session(4), "", ALL, 0).unwrap();
-        assert!(taken(&mut late).0.contains("id: 1\n"));
+        let (text, _) = taken(&mut late);
+        assert!(text.contains("id: 1\n") && text.contains("event: hello\ndata: {\"n\":1,"), "{text}");
         let mut again = hub.listen(Who::Session(4), "", ALL, 1).unwrap();
         assert!(!taken(&mut again).0.contains("id: 1\n"));
         assert_eq!((hub.streams(), hub.people()), (5, 3));

@@ -199,6 +199,11 @@ impl<T: Clone> Room<T> {
         self.kept.push_back((number, made));
     }
 
+    /// The number of the last message; zero before the first.
+    pub fn last(&self) -> u64 {
+        self.next - 1
+    }
+
     /// What is kept of those after a message. A number that was never given is from another share: then all.
     pub fn since(&self, number: u64) -> VecDeque<T> {
         let after = if number >= self.next { 0 } else { number };

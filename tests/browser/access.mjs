@@ -24,6 +24,14 @@ async function faults(page, what) {
 
 const heard = async (page, id, text) => until(`“${text}” is said`, async () => text.test(await page.locator(`#${id}`).textContent()));
 
+// Somebody else says something in the chat, and leaves.
+async function saidByAnother(browser, text) {
+  const { page, context } = await open(browser, link);
+  const status = await page.evaluate(async (body) => (await fetch('/api/chat', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })).status, JSON.stringify({ text, nick: 'Bea' }));
+  assert.ok(status < 300, `the message is answered by ${status}`);
+  await context.close();
+}
+
 // Where the focus is, and whether that can be seen.
 const focus = (page) => page.evaluate(() => {
   const node = document.activeElement;
@@ -52,6 +60,10 @@ const flows = {
     for (const colorScheme of ['light', 'dark']) {
       const { page, context, watch } = await open(browser, link, { colorScheme, reducedMotion: 'reduce' });
       await isSound(page, `list, ${colorScheme}`);
+      assert.equal(await page.locator('#unread').isVisible(), false, 'what was said before is not news');
+      await saidByAnother(browser, `news ${stamp}`);
+      await page.locator('#chat-open', { hasText: '1' }).waitFor();
+      await isSound(page, `news in the chat, ${colorScheme}`);
       await row(page, 'main.rs').locator('input').check();
       await isSound(page, `selection, ${colorScheme}`);
       await row(page, 'main.rs').locator('.c-more button').click();
