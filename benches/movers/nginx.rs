@@ -7,15 +7,13 @@ use std::io::{BufWriter, Write};
 
 use anyhow::Context;
 
+use crate::common::nginx::{self, CIPHER, Tls};
 use crate::common::ports;
 use crate::mover::{Job, Mover, Ready, text, words};
 use crate::process::Process;
 use crate::programs::{find, versions};
 use crate::trees::EntryKind;
 use crate::workload::Kind;
-
-/// The only suite that curl offers, and the only one that nginx takes.
-const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 
 /// nginx and curl.
 pub struct Curl {
@@ -105,38 +103,9 @@ fn serve(job: &Job, secure: bool) -> anyhow::Result<(Process, u16)> {
     Ok((server, port))
 }
 
-/// Paths are relative to the folder that `-p` names.
 fn configuration(job: &Job, port: u16, secure: bool) -> anyhow::Result<String> {
     let root = text(job.source.path.parent().context("a source without a folder")?);
     let (certificate, key) = (text(&job.setup.path("certificate.pem")), text(&job.setup.path("key.pem")));
-    let tls = format!(
-        "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3; \
-         ssl_conf_command Ciphersuites {CIPHER};"
-    );
-    let (listen, tls) = if secure { (" ssl", tls.as_str()) } else { ("", "") };
-    Ok(format!(
-        "daemon off;
-master_process off;
-worker_processes 1;
-pid nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_requests 100000000;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {{
-        listen 127.0.0.1:{port}{listen};
-        {tls}
-        root {root};
-    }}
-}}
-"
-    ))
+    let tls = secure.then_some(Tls { certificate: &certificate, key: &key });
+    Ok(nginx::configuration(port, tls.as_ref(), &format!("root {root};")))
 }

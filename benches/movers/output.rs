@@ -7,10 +7,11 @@ use linerate::proto::facts::Environment;
 use serde::Serialize;
 
 use crate::common::mode;
+use crate::common::verdict::Verdict;
 use crate::congestion::Congestion;
 use crate::options::Options;
 use crate::rounds::{Contestant, Played};
-use crate::targets::{Verdict, verdicts};
+use crate::targets::verdicts;
 use crate::workload::Kind;
 
 /// The value of [`Document::schema`].

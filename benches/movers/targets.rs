@@ -1,8 +1,8 @@
 //! What the project wants to reach, and what was measured.
 
-use serde::Serialize;
-
+use crate::common::pairs::Ratio;
 use crate::common::target::Target;
+use crate::common::verdict::Verdict;
 use crate::rounds::{Contestant, Played};
 use crate::workload::Kind;
 
@@ -15,21 +15,6 @@ const RSYNC_IN_PLACE: &str = "rsync daemon --inplace";
 const CURL: &str = "nginx + curl";
 const GLOBUS: &str = "globus-url-copy";
 const NC: &str = "tar | nc";
-
-/// A target and what came of it.
-#[derive(Serialize)]
-pub struct Verdict {
-    /// Which ratio.
-    what: String,
-    /// What it has to be.
-    wanted: String,
-    /// What it is.
-    measured: Option<String>,
-    /// Whether that is reached.
-    reached: Option<bool>,
-    /// Why it was not measured.
-    why: Option<String>,
-}
 
 /// Ours, the rival, the least ratio of rates.
 fn rates(kind: Kind) -> &'static [(&'static str, &'static str, f64)] {
@@ -65,56 +50,22 @@ pub fn verdicts(played: &Played) -> Vec<Verdict> {
     let pair = |ours: &str, rival: &str| find(ours).zip(find(rival));
     let rate = |&(ours, rival, least): &(&str, &str, f64)| {
         let (ours, rival) = pair(ours, rival)?;
-        Some(Verdict::of("rate", (ours, rival), Target::AtLeast(least), rival.ratio(ours, |run| run.wall_s)))
+        Some(verdict("rate", (ours, rival), Target::AtLeast(least), rival.ratio(ours, |run| run.wall_s)))
     };
     let rsync = if played.workload == Kind::Tls { "rsync over ssh aes128-gcm" } else { RSYNC };
     let cpu = pair(OURS, rsync).map(|(ours, rival)| {
         let ratio = ours.ratio(rival, |run| run.cpu_s());
-        Verdict::of("CPU time", (ours, rival), Target::AtMost(1.0), ratio)
+        verdict("CPU time", (ours, rival), Target::AtMost(1.0), ratio)
     });
     rates(played.workload).iter().filter_map(rate).chain(cpu).chain(find(OURS).map(memory)).collect()
 }
 
 fn memory(ours: &Contestant) -> Verdict {
-    let peak = ours.good().iter().map(|run| run.rss_peak_bytes()).max();
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
-    Verdict {
-        what: "most resident memory of either end of linerate".to_owned(),
-        wanted: format!("≤ {}", mib(RSS_BYTES_MAX)),
-        measured: peak.map(mib),
-        reached: peak.map(|peak| peak <= RSS_BYTES_MAX),
-        why: ours.out(),
-    }
+    Verdict::of_memory(ours.good().iter().map(|run| run.rss_peak_bytes()).max(), RSS_BYTES_MAX, ours.out())
 }
 
-impl Verdict {
-    fn of(
-        figure: &str,
-        (ours, rival): (&Contestant, &Contestant),
-        target: Target,
-        ratio: Option<crate::common::pairs::Ratio>,
-    ) -> Verdict {
-        let tell = |one: &Contestant| one.out().map(|why| format!("{} {why}", one.label));
-        Verdict {
-            what: format!("{figure}: {} / {}", ours.label, rival.label),
-            wanted: target.to_string(),
-            measured: ratio.map(|ratio| ratio.to_string()),
-            reached: ratio.map(|ratio| target.is_reached(ratio.median)),
-            why: ratio.is_none().then(|| tell(ours).or_else(|| tell(rival))).flatten(),
-        }
-    }
-
-    /// A line of the table.
-    pub fn line(&self) -> String {
-        let measured = self.measured.as_deref().unwrap_or("–");
-        let reached = match (self.reached, &self.why) {
-            (Some(true), _) => "yes",
-            (Some(false), _) => "no",
-            (None, Some(why)) => why,
-            (None, None) => "not measured",
-        };
-        // The name of a pipeline would end a cell.
-        let what = self.what.replace('|', "\\|");
-        format!("| {what} | {} | {measured} | {reached} |\n", self.wanted)
-    }
+fn verdict(figure: &str, (ours, rival): (&Contestant, &Contestant), target: Target, ratio: Option<Ratio>) -> Verdict {
+    let tell = |one: &Contestant| one.out().map(|why| format!("{} {why}", one.label));
+    let what = format!("{figure}: {} / {}", ours.label, rival.label);
+    Verdict::of_ratio(what, target, ratio, tell(ours).or_else(|| tell(rival)))
 }

@@ -9,7 +9,7 @@
 //!
 //! Each rival is measured in turns with linerate, A B A B, over loopback and with the same congestion control; the
 //! figure is the median of the ratios of pairs. What is not installed is skipped, with the reason. Writes
-//! `results/peers-<UTC time>.json`, schema `linerate.peers-bench/1`, and prints a table for the README.
+//! `results/peers-<UTC time>.json`, schema `linerate.peers-bench/2`, and prints a table for the README.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -11,6 +11,7 @@ use anyhow::Context;
 use linerate::trust::identity::Identity;
 
 use crate::common::corpus::Corpus;
+use crate::common::nginx::{self, CIPHER, Tls};
 use crate::common::pem::pem;
 use crate::common::ports;
 use crate::peer::{Congestion, Figures, Peer, Workload};
@@ -18,8 +19,6 @@ use crate::processes::{self, End, Running, version};
 
 /// Where systems have it that keep it from the PATH of users.
 const ELSEWHERE: &str = "/usr/sbin/nginx";
-/// The only suite that curl offers, and the only one that nginx takes.
-const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 /// A download is given the time that it takes at this rate.
 const SLOWEST_BYTES_PER_MS: u64 = 20_000;
 
@@ -100,35 +99,9 @@ fn prepare(folder: &Path, port: u16, corpus: &Corpus) -> anyhow::Result<()> {
     write("nginx.conf", configuration(port, &corpus.path()))
 }
 
-/// Paths are relative to the folder that `-p` names. A single process, so that none is left when it is killed.
 fn configuration(port: u16, file: &Path) -> String {
-    let file = file.display();
-    format!(
-        "daemon off;
-master_process off;
-worker_processes 1;
-pid nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 16; }}
-http {{
-    access_log off;
-    sendfile on;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate certificate.pem;
-        ssl_certificate_key key.pem;
-        ssl_protocols TLSv1.3;
-        ssl_conf_command Ciphersuites {CIPHER};
-        location = /file {{ alias {file}; }}
-    }}
-}}
-"
-    )
+    let tls = Tls { certificate: "certificate.pem", key: "key.pem" };
+    nginx::configuration(port, Some(&tls), &format!("location = /file {{ alias {}; }}", file.display()))
 }
 
 /// What curl says: bytes, and bytes per second over the whole of its life, the handshake included.

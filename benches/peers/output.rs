@@ -1,6 +1,5 @@
 //! Tables for the README and the document for a machine.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use linerate::measure::environment;
@@ -9,6 +8,7 @@ use serde::Serialize;
 
 use crate::common::network::Network;
 use crate::common::pairs::Ratio;
+use crate::common::verdict::Verdict;
 use crate::common::{mode, own};
 use crate::contests::Target;
 use crate::matches::{Played, Result};
@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::peer::{Congestion, Figures};
 
 /// The value of [`Document::schema`].
-const SCHEMA: &str = "linerate.peers-bench/1";
+const SCHEMA: &str = "linerate.peers-bench/2";
 /// Most memory that either of our ends may have resident at one stream.
 const RSS_BYTES_MAX: u64 = 32 << 20;
 
@@ -36,16 +36,6 @@ pub struct Document<'a> {
     targets: Vec<Verdict>,
     #[serde(flatten)]
     played: &'a Played,
-}
-
-/// A target and what came of it.
-#[derive(Serialize)]
-struct Verdict {
-    what: String,
-    target: String,
-    measured: Option<String>,
-    reached: Option<bool>,
-    why: Option<String>,
 }
 
 /// Everything that was measured.
@@ -151,8 +141,8 @@ fn ratio(value: Option<Ratio>) -> String {
 fn verdicts(results: &[Result]) -> Vec<Verdict> {
     let of = |result: &Result| {
         let what = format!("{} / {}", result.ours, result.rival);
-        let main = result.contest.target.map(|target| Verdict::of(what.clone(), target, result.ratio, result));
-        let cpu = |target| Verdict::of(format!("CPU per byte: {what}"), target, result.cpu_ratio, result);
+        let main = result.contest.target.map(|target| verdict(what.clone(), target, result.ratio, result));
+        let cpu = |target| verdict(format!("CPU per byte: {what}"), target, result.cpu_ratio, result);
         [main, result.contest.cpu_target.map(cpu)]
     };
     results.iter().flat_map(of).flatten().chain(memory(results)).collect()
@@ -162,39 +152,11 @@ fn verdicts(results: &[Result]) -> Vec<Verdict> {
 fn memory(results: &[Result]) -> Option<Verdict> {
     let ends = |figures: &Figures| figures.client_rss_peak_bytes.max(figures.server_rss_peak_bytes);
     let peak = results.iter().flat_map(|result| &result.pairs).map(|pair| ends(&pair.0)).max()?;
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64);
-    Some(Verdict {
-        what: "most resident memory of either end of linerate".to_owned(),
-        target: format!("≤ {}", mib(RSS_BYTES_MAX)),
-        measured: Some(mib(peak)),
-        reached: Some(peak <= RSS_BYTES_MAX),
-        why: None,
-    })
+    Some(Verdict::of_memory(Some(peak), RSS_BYTES_MAX, None))
 }
 
-impl Verdict {
-    fn of(what: String, target: Target, ratio: Option<Ratio>, result: &Result) -> Verdict {
-        let missing = || "the rival does not tell".to_owned();
-        let why = ratio.is_none().then(|| result.skipped.clone().or(result.fault.clone()).unwrap_or_else(missing));
-        Verdict {
-            what,
-            target: target.to_string(),
-            measured: ratio.map(|ratio| ratio.to_string()),
-            reached: ratio.map(|ratio| target.is_reached(ratio.median)),
-            why,
-        }
-    }
-
-    fn line(&self) -> String {
-        let measured = self.measured.as_deref().unwrap_or("–");
-        let reached = match (self.reached, &self.why) {
-            (Some(true), _) => "yes",
-            (Some(false), _) => "no",
-            (None, Some(why)) => why,
-            (None, None) => "not measured",
-        };
-        let mut line = String::new();
-        let _ = writeln!(line, "| {} | {} | {measured} | {reached} |", self.what, self.target);
-        line
-    }
+fn verdict(what: String, target: Target, ratio: Option<Ratio>, result: &Result) -> Verdict {
+    let missing = || "the rival does not tell".to_owned();
+    let why = result.skipped.clone().or(result.fault.clone()).unwrap_or_else(missing);
+    Verdict::of_ratio(what, target, ratio, Some(why))
 }

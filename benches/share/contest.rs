@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use crate::common::child::Guard;
 use crate::common::interrupt;
+use crate::common::nginx::CIPHER;
 use crate::common::target::Target;
 use crate::output::{self, Section};
-use crate::servers::{CIPHER, Kind, Server};
+use crate::servers::{Kind, Server};
 
 /// Longest run.
 pub const RUN_MAX: Duration = Duration::from_secs(300);

@@ -9,11 +9,9 @@ use anyhow::Context;
 use linerate::trust::identity::Identity;
 
 use crate::common::child::Guard;
+use crate::common::nginx::{self, Tls};
 use crate::common::pem::pem;
 use crate::common::{own, ports, version};
-
-/// What TLS takes, for all.
-pub const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 
 /// Whom we run beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,37 +160,6 @@ fn linerate(folder: &Path, scratch: &Path, is_secure: bool) -> anyhow::Result<Se
 }
 
 fn nginx(folder: &Path, port: u16, is_secure: bool) -> String {
-    let tls = match is_secure {
-        true => format!(
-            "ssl_certificate certificate.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.3; \
-             ssl_conf_command Ciphersuites {CIPHER};"
-        ),
-        false => String::new(),
-    };
-    let ssl = if is_secure { " ssl" } else { "" };
-    format!(
-        "daemon off;
-master_process off;
-worker_processes 1;
-pid nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {{
-        listen 127.0.0.1:{port}{ssl};
-        {tls}
-        root {};
-    }}
-}}
-",
-        folder.display()
-    )
+    let tls = Tls { certificate: "certificate.pem", key: "key.pem" };
+    nginx::configuration(port, is_secure.then_some(&tls), &format!("root {};", folder.display()))
 }
