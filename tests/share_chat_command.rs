@@ -4,9 +4,10 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
+use common::person::Person;
 use common::share::Share;
 use common::{Done, Running, folder, linerate, run_bounded};
 
@@ -33,47 +34,18 @@ fn chat_saying(share: &Share, args: &[&str], said: &str) -> Done {
     run_bounded(chat(share, args).stdin(input))
 }
 
-/// One who is in the room until the test ends.
-struct Person {
-    child: Child,
-    input: Option<ChildStdin>,
-    heard: BufReader<ChildStdout>,
-}
-
-impl Person {
-    fn enter(share: &Share, nick: &str) -> Person {
-        let mut command = chat(share, &["--insecure", "--nick", nick]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (input, heard) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        Person { child, input, heard }
-    }
-
-    fn say(&mut self, text: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{text}").unwrap();
-    }
-
-    fn hear(&mut self) -> String {
-        let mut line = String::new();
-        self.heard.read_line(&mut line).unwrap();
-        line
-    }
-}
-
-impl Drop for Person {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn enter(share: &Share, nick: &str) -> Person {
+    Person::enter(&mut chat(share, &["--insecure", "--nick", nick]))
 }
 
 #[test]
 fn people_talk_and_are_told_of_the_end() {
     let dir = folder();
     let share = encrypted(dir.path());
-    let mut ann = Person::enter(&share, "Ann");
+    let mut ann = enter(&share, "Ann");
     ann.say("hello <b>all</b>");
     assert_eq!(ann.hear(), "Ann: hello <b>all</b>\n");
-    let mut bob = Person::enter(&share, "Bob\u{202e}\u{1b}[2J");
+    let mut bob = enter(&share, "Bob\u{202e}\u{1b}[2J");
     assert_eq!(bob.hear(), "Ann: hello <b>all</b>\n");
     bob.say("a\u{1b}]0;x\u{7}b");
     assert_eq!(bob.hear(), "Bob[2J: a]0;xb\n");
@@ -82,7 +54,7 @@ fn people_talk_and_are_told_of_the_end() {
     assert!(!late.is_over());
     share.end().expect(0);
     assert_eq!((ann.hear(), bob.hear()), (String::new(), String::new()));
-    assert_eq!(ann.child.wait().unwrap().code(), Some(0));
+    assert_eq!(ann.wait(), Some(0));
     late.finish();
 }
 
@@ -95,7 +67,7 @@ fn only_the_machine_that_is_meant_is_spoken_to() {
     let wrong = format!("{}:00:00", &found[..found.len() - 6]);
     chat_saying(&share, &["--fingerprint", &wrong], "secret\n").expect_line(5, &[found, &wrong]);
     chat_saying(&share, &["--fingerprint", found, "--nick", "Ann"], "hello\n").expect(0);
-    let mut bob = Person::enter(&share, "Bob");
+    let mut bob = enter(&share, "Bob");
     assert_eq!(bob.hear(), "Ann: hello\n");
 }
 
@@ -106,7 +78,7 @@ fn what_cannot_be_said_is_told_and_the_rest_is_said() {
     let long = "x".repeat(5000);
     let done = chat_saying(&share, &["--nick", "Ann"], &format!("one\n{long}\n\n\u{200b}\ntwo\n")).expect(3);
     assert!(done.stderr.contains("in the clear") && done.stderr.contains("at most 2000 characters"), "{done:?}");
-    let mut bob = Person::enter(&share, "Bob");
+    let mut bob = enter(&share, "Bob");
     assert_eq!((bob.hear(), bob.hear()), ("Ann: one\n".to_string(), "Ann: two\n".to_string()));
     let mute = Share::start(&["--allow", "view"], dir.path());
     let done = chat_saying(&mute, &[], "x\n").expect(3);

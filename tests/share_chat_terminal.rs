@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
+use common::person::Person;
 use common::proxy::Proxy;
 use common::pty::{Pty, foreign_controls};
 use common::share::Share;
@@ -32,39 +32,6 @@ fn direct(share: &Share) -> String {
     format!("{}/t/{}", share.origin, share.token)
 }
 
-/// One who is in the room without a terminal, until the test ends.
-struct Person {
-    child: Child,
-    input: ChildStdin,
-    heard: BufReader<ChildStdout>,
-}
-
-impl Person {
-    fn enter(share: &Share, nick: &str) -> Person {
-        let mut command = chat(&direct(share), &["--nick", nick]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (input, heard) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Person { child, input, heard }
-    }
-
-    fn say(&mut self, text: &str) {
-        writeln!(self.input, "{text}").unwrap();
-    }
-
-    fn hear(&mut self) -> String {
-        let mut line = String::new();
-        self.heard.read_line(&mut line).unwrap();
-        line
-    }
-}
-
-impl Drop for Person {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Wait until the row of the cursor is that.
 #[track_caller]
 fn wait_line(pty: &Pty, line: &str) {
@@ -84,7 +51,7 @@ fn what_others_say_does_not_tear_the_line_that_is_typed() {
     pty.wait_text("you are Ann");
     pty.wait_text("here: Ann");
     wait_line(&pty, "Ann>");
-    let mut bob = Person::enter(&share, "Bob\u{202e}");
+    let mut bob = Person::enter(&mut chat(&direct(&share), &["--nick", "Bob\u{202e}"]));
     pty.wait_text("came: Bob");
     pty.keys("hello\r");
     assert_eq!(bob.hear(), "Ann: hello\n");
@@ -153,7 +120,7 @@ fn a_connection_that_is_cut_is_made_again_and_nothing_is_missed() {
     let (share, link) = through(&proxy, &["--http"], dir.path());
     let pty = Pty::start(&mut chat(&link, &["--nick", "Ann"]), (24, 80));
     wait_line(&pty, "Ann>");
-    let mut bob = Person::enter(&share, "Bob");
+    let mut bob = Person::enter(&mut chat(&direct(&share), &["--nick", "Bob"]));
     pty.wait_text("came: Bob");
     pty.keys("before");
     wait_line(&pty, "Ann> before");

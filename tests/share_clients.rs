@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::share_files::Share;
+use common::share::Share;
 use common::{Done, file_of, folder, run_bounded};
 
 /// Run a program in a folder; nothing, with the reason told, if it is not there.

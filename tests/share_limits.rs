@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 
-use common::share_files::{Share, read_reply};
+use common::share::{Share, read_reply};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The limit that the share is started with; it has more visitors than that.
@@ -23,6 +23,6 @@ fn more_visitors_come_than_files_may_be_open_at_first() {
     let request = share.head("GET", "/f/file", &[]);
     for visitor in &mut visitors {
         visitor.write_all(request.as_bytes()).unwrap();
-        assert_eq!(read_reply(visitor, false).body, b"content");
+        assert_eq!(read_reply(&mut BufReader::new(visitor), false).body, b"content");
     }
 }

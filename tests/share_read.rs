@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
-use common::share_files::{Share, read_reply};
+use common::share::{Share, read_reply};
 use common::{file_of, folder, status_kib, wait_until};
 
 /// A share with all kinds of things in it, and a secret beside it.
@@ -115,8 +115,8 @@ fn ranges_are_answered_as_the_rfc_has_it() {
     let bytes = std::fs::read(path).unwrap();
     let share = Share::start(&[], dir.path());
     let whole = share.get("/f/file");
-    assert_eq!((whole.status, whole.body == bytes, whole.header("accept-ranges")), (200, true, "bytes"));
-    let (etag, date) = (whole.header("etag").to_string(), whole.header("last-modified").to_string());
+    assert_eq!((whole.status, whole.body == bytes, whole.value("accept-ranges")), (200, true, "bytes"));
+    let (etag, date) = (whole.value("etag").to_string(), whole.value("last-modified").to_string());
     let range = |range: &str, more: &[(&str, &str)]| {
         let mut headers = vec![("Range", range)];
         headers.extend_from_slice(more);
@@ -132,11 +132,11 @@ fn ranges_are_answered_as_the_rfc_has_it() {
     ] {
         let reply = range(wanted, &[("If-Range", &etag)]);
         assert_eq!((reply.status, reply.body == bytes[start..end]), (206, true), "{wanted}");
-        assert_eq!(reply.header("content-range"), format!("bytes {start}-{}/{}", end - 1, bytes.len()));
+        assert_eq!(reply.value("content-range"), format!("bytes {start}-{}/{}", end - 1, bytes.len()));
     }
     for wanted in ["bytes=3145728-", "bytes=18446744073709551615-", "bytes=-0"] {
         let reply = range(wanted, &[]);
-        assert_eq!((reply.status, reply.header("content-range")), (416, "bytes */3145728"), "{wanted}");
+        assert_eq!((reply.status, reply.value("content-range")), (416, "bytes */3145728"), "{wanted}");
     }
     let many = format!("bytes={}", vec!["1-2"; 10_000].join(","));
     for wanted in ["bytes=9-5", "bytes=0-1,5-6", &many, "nonsense", "bytes=", "bytes=x-y"] {
@@ -149,9 +149,9 @@ fn ranges_are_answered_as_the_rfc_has_it() {
     assert_eq!(share.ask("GET", "/f/file", &[("If-Modified-Since", &date)]).status, 304);
     assert_eq!(share.ask("GET", "/f/file", &[("If-Match", "\"other\"")]).status, 412);
     let head = share.ask("HEAD", "/f/file", &[]);
-    assert_eq!((head.status, head.header("content-length"), head.header("etag")), (200, "3145728", &*etag));
+    assert_eq!((head.status, head.value("content-length"), head.value("etag")), (200, "3145728", &*etag));
     let head = share.ask("HEAD", "/f/file", &[("Range", "bytes=0-9")]);
-    assert_eq!((head.status, head.header("content-length")), (206, "10"));
+    assert_eq!((head.status, head.value("content-length")), (206, "10"));
     assert!(matches!(share.ask("POST", "/f/file", &[("Content-Length", "0")]).status, 405));
 }
 
@@ -178,7 +178,7 @@ fn a_file_that_changes_is_cut_and_never_padded() {
                 std::fs::rename(dir.path().join("new"), &path).unwrap();
             }
         }
-        let reply = read_reply(&mut stream, false);
+        let reply = read_reply(&mut BufReader::new(stream), false);
         assert_eq!(reply.status, 200);
         assert!(bytes.starts_with(&reply.body), "{action}: wrong bytes");
         assert_eq!((reply.is_whole, reply.body.len() == bytes.len()), (action != "truncate", action != "truncate"));
@@ -214,8 +214,8 @@ fn archives_hold_what_is_shown_and_nothing_else() {
     let share = Share::start(&[], &shared);
 
     let tar = share.get("/f/?tar");
-    assert_eq!((tar.status, tar.is_whole, tar.header("content-type")), (200, true, "application/x-tar"));
-    assert!(tar.header("content-disposition").contains("filename=\"shared.tar\""));
+    assert_eq!((tar.status, tar.is_whole, tar.value("content-type")), (200, true, "application/x-tar"));
+    assert!(tar.value("content-disposition").contains("filename=\"shared.tar\""));
     let names = names_of_tar(&tar.body);
     for name in ["shared/a.txt", "shared/sub/b.txt", "shared/sub/empty/", "shared/in", "shared/C:\\x", "_errors.txt"] {
         assert!(names.iter().any(|other| other == name), "{name}: {names:?}");
@@ -226,7 +226,7 @@ fn archives_hold_what_is_shown_and_nothing_else() {
     }
 
     let zip = share.get("/f/?zip");
-    assert_eq!((zip.status, zip.is_whole, zip.header("content-type")), (200, true, "application/zip"));
+    assert_eq!((zip.status, zip.is_whole, zip.value("content-type")), (200, true, "application/zip"));
     let content = content_of_zip(&zip.body);
     let find = |name: &str| content.iter().find(|(other, _)| other == name).map(|(_, bytes)| &bytes[..]);
     assert_eq!(find("shared/ünï.txt"), Some("ünï.txt".as_bytes()));
@@ -241,7 +241,7 @@ fn archives_hold_what_is_shown_and_nothing_else() {
     assert!(names_of_tar(&share.get("/f/sub/loop/?tar").body).contains(&"loop/b.txt".to_string()));
     assert_eq!(share.get("/f/a.txt/?zip").status, 404);
     let head = share.ask("HEAD", "/f/?zip", &[]);
-    assert_eq!((head.status, head.header("content-type"), head.body.len()), (200, "application/zip", 0));
+    assert_eq!((head.status, head.value("content-type"), head.body.len()), (200, "application/zip", 0));
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn an_archive_whose_file_shrinks_has_no_end() {
         // More than the head has come: the file is open.
         wait_until("content comes", || stream.peek(&mut [0; 1 << 16]).unwrap() > 1 << 14);
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(48 << 20).unwrap();
-        let reply = read_reply(&mut stream, false);
+        let reply = read_reply(&mut BufReader::new(stream), false);
         assert_eq!((reply.status, reply.is_whole), (200, false), "{format}");
     }
 }
@@ -321,7 +321,7 @@ fn archives_are_bounded_and_end_with_their_connection() {
     };
     let running: Vec<_> = (0..8).map(|_| begin()).collect();
     let refused = share.get("/f/?zip");
-    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!((refused.status, refused.value("retry-after")), (503, "1"));
     // A thread has its name a moment after it has begun to work.
     wait_until("every archive has a thread", || archives() == 8);
     assert!(status_kib(share.pid(), "VmRSS").unwrap() < 150 << 10);
@@ -382,7 +382,7 @@ fn deleting_takes_the_right_to_it_and_stays_inside() {
     let share = Share::start(&["--allow", "view,download,delete"], &shared);
     let delete = |path: &str| share.ask("DELETE", &format!("/f/{path}"), &[length]);
     assert_eq!(
-        share.http(format!("DELETE /f/a.txt HTTP/1.1\r\nHost: {}\r\n\r\n", share.host()).as_bytes()).status,
+        share.http(format!("DELETE /f/a.txt HTTP/1.1\r\nHost: {}\r\n\r\n", share.authority()).as_bytes()).status,
         401
     );
     let full = delete("sub/");
@@ -422,18 +422,18 @@ fn what_shrinks_is_coded_for_those_who_take_it() {
         [("/f/", "gzip"), ("/api/list/", "gzip"), ("/f/a.txt", "gzip"), ("/f/a.jpg", ""), ("/f/?tar", "")]
     {
         let reply = ask(path, &[zstd]);
-        assert_eq!((reply.status, reply.header("content-encoding")), (200, coding), "{path}");
-        assert_eq!(ask(path, &[]).header("content-encoding"), "", "{path}");
+        assert_eq!((reply.status, reply.value("content-encoding")), (200, coding), "{path}");
+        assert_eq!(ask(path, &[]).value("content-encoding"), "", "{path}");
     }
     let coded = ask("/f/a.txt", &[("Accept-Encoding", "zstd")]);
-    assert_eq!((coded.header("content-encoding"), coded.header("content-length")), ("zstd", ""));
+    assert_eq!((coded.value("content-encoding"), coded.value("content-length")), ("zstd", ""));
     assert_eq!(zstd::decode_all(&coded.body[..]).unwrap(), "line\n".repeat(5000).into_bytes());
-    assert!(coded.header("etag").starts_with("W/"), "{coded:?}");
-    assert_eq!(ask("/f/a.txt", &[zstd, ("If-None-Match", coded.header("etag"))]).status, 304);
+    assert!(coded.value("etag").starts_with("W/"), "{coded:?}");
+    assert_eq!(ask("/f/a.txt", &[zstd, ("If-None-Match", coded.value("etag"))]).status, 304);
     let part = ask("/f/a.txt", &[zstd, ("Range", "bytes=0-4")]);
-    assert_eq!((part.status, part.header("content-encoding"), &part.body[..]), (206, "", &b"line\n"[..]));
+    assert_eq!((part.status, part.value("content-encoding"), &part.body[..]), (206, "", &b"line\n"[..]));
     assert_eq!(ask("/f/a.txt", &[("Accept-Encoding", "identity;q=0, *;q=0")]).status, 200);
-    assert_eq!(ask("/api/search?q=file", &[zstd]).header("content-encoding"), "");
+    assert_eq!(ask("/api/search?q=file", &[zstd]).value("content-encoding"), "");
 }
 
 #[test]
@@ -442,7 +442,7 @@ fn requests_beyond_all_bounds_are_refused_and_others_served() {
     let share = Share::start(&[], &shared);
     let giant = share.get(&format!("/f/{}", "a".repeat(1 << 20)));
     assert!(matches!(giant.status, 0 | 400 | 414 | 431), "{}", giant.status);
-    let mut head = format!("GET /f/a.txt HTTP/1.1\r\nHost: {}\r\n", share.host());
+    let mut head = format!("GET /f/a.txt HTTP/1.1\r\nHost: {}\r\n", share.authority());
     (0..100_000).for_each(|n| head.push_str(&format!("X-{n}: {n}\r\n")));
     let reply = share.http((head + "\r\n").as_bytes());
     assert!(matches!(reply.status, 0 | 400 | 431), "{}", reply.status);

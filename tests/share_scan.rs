@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::clamd::{Clamd, STREAM_MAX, eicar};
-use common::share_files::{Reply, Share};
+use common::share::{Reply, Share};
 use common::{folder, home, linerate, names_in, run_bounded};
 
 fn put(share: &Share, name: &str, content: &[u8]) -> Reply {
@@ -28,7 +28,7 @@ fn upload(share: &Share, name: &str, content: &[u8]) -> Reply {
     let begun = share.ask("POST", "/api/uploads", &begun);
     let kind = ("Content-Type", "application/offset+octet-stream");
     let slice = [version, kind, ("Upload-Offset", "0"), ("Content-Length", &*len)];
-    share.http(&[share.head("PATCH", begun.header("location"), &slice).as_bytes(), content].concat())
+    share.http(&[share.head("PATCH", begun.value("location"), &slice).as_bytes(), content].concat())
 }
 
 /// Names, each with what is said of its scan.
@@ -73,9 +73,9 @@ fn nothing_is_seen_before_clamd_calls_it_clean() {
     assert_eq!(put(&share, "clean", b"clean").status, 201);
     let again = [b"second ", &eicar()[..]].concat();
     let reply = upload(&share, "bad too", &again);
-    assert_eq!((reply.status, reply.header("lr-scan"), reply.header("lr-href")), (204, "infected", ""));
+    assert_eq!((reply.status, reply.value("lr-scan"), reply.value("lr-href")), (204, "infected", ""));
     let reply = upload(&share, "clean too", &vec![7; STREAM_MAX / 2]);
-    assert_eq!((reply.status, reply.header("lr-scan"), reply.header("lr-href")), (204, "clean", "clean%20too"));
+    assert_eq!((reply.status, reply.value("lr-scan"), reply.value("lr-href")), (204, "clean", "clean%20too"));
     let form = [
         b"--e\r\nContent-Disposition: form-data; name=\"file\"; filename=\"bad3\"\r\n\r\n",
         &bad[..],
@@ -102,7 +102,7 @@ fn nothing_is_seen_before_clamd_calls_it_clean() {
     assert_eq!(put(&share, "unseen", b"unseen content").status, 503);
     assert!(is_put_away(dir.path(), b"unseen content") && !dir.path().join("unseen").exists());
     let reply = upload(&share, "unseen", b"unseen content");
-    assert_eq!((reply.status, reply.header("lr-scan"), reply.header("lr-href")), (204, "not scanned", ""));
+    assert_eq!((reply.status, reply.value("lr-scan"), reply.value("lr-href")), (204, "not scanned", ""));
     assert_eq!(share.get("/f/unseen").status, 404);
 }
 
@@ -156,7 +156,7 @@ fn who_wants_it_sees_what_could_not_be_scanned_and_never_what_is_infected() {
     let nobody = format!("clamd:{}", dir.path().join("none.ctl").display());
     let share = open(&nobody);
     assert_eq!(put(&share, "a", b"a").status, 201);
-    assert_eq!(upload(&share, "b", b"b").header("lr-scan"), "not scanned");
+    assert_eq!(upload(&share, "b", b"b").value("lr-scan"), "not scanned");
     assert_eq!(listed(&share), (vec![pair("a", "not scanned"), pair("b", "not scanned")], vec![]));
     drop(share);
     let share = open(&scanner(b"stream: Something FOUND\0"));

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::share_files::{Reply, Share, read_reply};
+use common::share::{Reply, Share, read_reply};
 use common::{Done, folder, names_in, run_bounded, wait_until};
 use sha2::{Digest, Sha256};
 
@@ -41,8 +41,8 @@ fn create_with(share: &Share, len: &str, metadata: &str) -> Reply {
 fn create(share: &Share, name: &str, len: usize) -> String {
     let reply = create_with(share, &len.to_string(), &format!("filename {},folder ", b64(name)));
     assert_eq!(reply.status, 201, "{reply:?}");
-    assert!(reply.header("upload-expires").ends_with("GMT"));
-    reply.header("location").to_string()
+    assert!(reply.value("upload-expires").ends_with("GMT"));
+    reply.value("location").to_string()
 }
 
 fn patch(share: &Share, upload: &str, offset: usize, body: &[u8]) -> Reply {
@@ -56,7 +56,7 @@ fn patch_checked(share: &Share, upload: &str, offset: usize, body: &[u8], checks
 
 fn offset(share: &Share, upload: &str) -> Option<usize> {
     let reply = share.ask("HEAD", upload, &[VERSION]);
-    (reply.status == 200).then(|| reply.header("upload-offset").parse().unwrap())
+    (reply.status == 200).then(|| reply.value("upload-offset").parse().unwrap())
 }
 
 fn started(dir: &Path) -> Share {
@@ -76,8 +76,8 @@ fn an_upload_goes_on_where_it_was_cut() {
     let dir = folder();
     let share = started(dir.path());
     let options = share.ask("OPTIONS", "/api/uploads", &[]);
-    assert_eq!((options.status, options.header("tus-version")), (204, "1.0.0"));
-    assert_eq!(options.header("tus-checksum-algorithm"), "sha256");
+    assert_eq!((options.status, options.value("tus-version")), (204, "1.0.0"));
+    assert_eq!(options.value("tus-checksum-algorithm"), "sha256");
     let content: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
     let upload = create(&share, "a.bin", content.len());
     assert_eq!(offset(&share, &upload), Some(0));
@@ -95,13 +95,13 @@ fn an_upload_goes_on_where_it_was_cut() {
         assert_eq!(patch(&share, &upload, at, body).status, status);
     }
     let rest = &content[700_001..];
-    assert_eq!(patch(&share, &upload, 700_001, &rest[..9]).header("upload-offset"), "700010");
+    assert_eq!(patch(&share, &upload, 700_001, &rest[..9]).value("upload-offset"), "700010");
     let done = patch_checked(&share, &upload, 700_010, &rest[9..], &sha256(&rest[9..]));
-    assert_eq!((done.status, done.header("lr-href"), done.header("lr-scan")), (204, "a.bin", ""));
+    assert_eq!((done.status, done.value("lr-href"), done.value("lr-scan")), (204, "a.bin", ""));
     assert_eq!(std::fs::read(dir.path().join("a.bin")).unwrap(), content);
     // Whoever did not get that answer finds it.
     assert_eq!(offset(&share, &upload), Some(content.len()));
-    assert_eq!(patch(&share, &upload, content.len(), b"").header("lr-href"), "a.bin");
+    assert_eq!(patch(&share, &upload, content.len(), b"").value("lr-href"), "a.bin");
     assert_eq!(patch(&share, &upload, content.len(), b"x").status, 413);
     only(dir.path(), &["a.bin"]);
 }
@@ -119,14 +119,14 @@ fn folders_times_and_taken_names_come_out_right() {
         b64("1600000000123")
     );
     for href in ["in/trip/day%201/b.jpg", "in/trip/day%201/b%20%282%29.jpg"] {
-        let upload = create_with(&share, "3", &metadata).header("location").to_string();
-        assert_eq!(patch(&share, &upload, 0, b"jpg").header("lr-href"), href);
+        let upload = create_with(&share, "3", &metadata).value("location").to_string();
+        assert_eq!(patch(&share, &upload, 0, b"jpg").value("lr-href"), href);
         assert_eq!(share.get(&format!("/f/{href}")).text(), "jpg");
     }
     let modified = dir.path().join("in/trip/day 1/b.jpg").metadata().unwrap().modified().unwrap();
     assert_eq!(modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(), 1_600_000_000_123);
     let empty = create_with(&share, "0", &format!("filename {}", b64("empty")));
-    assert_eq!((empty.status, empty.header("lr-href")), (201, "empty"));
+    assert_eq!((empty.status, empty.value("lr-href")), (201, "empty"));
     only(dir.path(), &["empty", "in"]);
 }
 
@@ -175,7 +175,7 @@ fn two_never_write_one_upload() {
     first.write_all(b"1234").unwrap();
     assert_eq!(patch(&share, &upload, 0, b"abcdefgh").status, 423);
     first.write_all(b"5678").unwrap();
-    assert_eq!(read_reply(&mut first, false).status, 204);
+    assert_eq!(read_reply(&mut BufReader::new(first), false).status, 204);
     assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"12345678");
     // One that is ended while it is written is gone.
     let upload = create(&share, "b", 8);
@@ -183,14 +183,14 @@ fn two_never_write_one_upload() {
     assert_eq!(share.ask("DELETE", &upload, &[VERSION]).status, 204);
     assert_eq!(offset(&share, &upload), None);
     first.write_all(b"1234").unwrap();
-    assert_eq!(read_reply(&mut first, false).status, 404);
+    assert_eq!(read_reply(&mut BufReader::new(first), false).status, 404);
     only(dir.path(), &["a"]);
 }
 
 /// A session, as a browser has it.
 fn cookie(share: &Share) -> String {
-    let request = format!("GET /t/{} HTTP/1.1\r\nHost: {}\r\n\r\n", share.token, share.host());
-    share.http(request.as_bytes()).header("set-cookie").split(';').next().unwrap().to_string()
+    let request = format!("GET /t/{} HTTP/1.1\r\nHost: {}\r\n\r\n", share.token, share.authority());
+    share.http(request.as_bytes()).value("set-cookie").split(';').next().unwrap().to_string()
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn an_upload_is_its_sessions_alone() {
     let share = started(dir.path());
     let (mine, other) = (cookie(&share), cookie(&share));
     let asked = |cookie: &str, method: &str, target: &str, origin: &str, more: &[(&str, &str)]| {
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n", share.host());
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n", share.authority());
         let own = [VERSION, ("Origin", origin), ("Content-Length", "0")];
         own.iter().chain(more).for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         share.http(format!("{head}\r\n").as_bytes())
@@ -209,7 +209,7 @@ fn an_upload_is_its_sessions_alone() {
     assert_eq!(asked(&mine, "POST", "/api/uploads", "http://evil.example", &new).status, 403);
     let created = asked(&mine, "POST", "/api/uploads", &share.origin, &new);
     assert_eq!(created.status, 201, "{created:?}");
-    let upload = created.header("location");
+    let upload = created.value("location");
     assert_eq!(asked(&mine, "HEAD", upload, &share.origin, &[]).status, 200);
     let slice = [KIND, ("Upload-Offset", "0")];
     for (method, more) in [("HEAD", &[][..]), ("PATCH", &slice[..]), ("DELETE", &[])] {
@@ -230,7 +230,7 @@ fn without_the_right_nothing_is_written() {
     let form = form_of(&[("a", b"a")]);
     assert_eq!(ask(&share, "POST", "/upload/", &[FORM], &form).status, 403);
     for request in ["PUT /f/a", "POST /upload/", "POST /api/uploads", "PATCH /api/uploads/x", "HEAD /api/uploads/x"] {
-        let request = format!("{request} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", share.host());
+        let request = format!("{request} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", share.authority());
         assert_eq!(share.http(request.as_bytes()).status, 401);
     }
     assert!(names_in(dir.path()).is_empty());
@@ -336,7 +336,7 @@ fn requests_that_make_no_sense_are_refused() {
         let mut stream = share.connect();
         stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
-        assert_ne!(read_reply(&mut stream, false).status, 201, "{body:?}");
+        assert_ne!(read_reply(&mut BufReader::new(stream), false).status, 201, "{body:?}");
     }
     assert_eq!(share.ask("DELETE", &upload, &[VERSION]).status, 204);
     only(dir.path(), &[]);
@@ -348,8 +348,9 @@ fn requests_that_make_no_sense_are_refused() {
     let smuggled = share.head("PUT", "/f/z", &[("Content-Length", "1")]) + "z";
     let mut stream = share.connect();
     stream.write_all(&[both.as_bytes(), b"2\r\nab\r\n0\r\n\r\n", smuggled.as_bytes()].concat()).unwrap();
-    assert_eq!(read_reply(&mut stream, false).status, 201);
-    assert_eq!(read_reply(&mut stream, false).status, 0);
+    let mut answers = BufReader::new(stream);
+    assert_eq!(read_reply(&mut answers, false).status, 201);
+    assert_eq!(read_reply(&mut answers, false).status, 0);
     only(dir.path(), &["x", "y"]);
     assert_eq!(std::fs::read(dir.path().join("y")).unwrap(), b"ab");
 }
@@ -359,7 +360,7 @@ fn the_quota_is_of_all_uploads_together() {
     let dir = folder();
     let share = Share::start(&["--upload", "--max-upload", "100"], dir.path());
     assert_eq!(share.get("/api/share").json()["upload_bytes_max"], 100);
-    assert_eq!(share.ask("OPTIONS", "/api/uploads", &[]).header("tus-max-size"), "100");
+    assert_eq!(share.ask("OPTIONS", "/api/uploads", &[]).value("tus-max-size"), "100");
     assert_eq!(create_with(&share, "101", &format!("filename {}", b64("a"))).status, 413);
     assert_eq!(ask(&share, "PUT", "/f/a", &[], &[1; 101]).status, 413);
     let upload = create(&share, "a", 60);
@@ -381,8 +382,8 @@ fn a_folder_that_goes_or_becomes_a_link_meanwhile_takes_nothing_outside() {
     let outside = folder();
     let share = started(dir.path());
     let metadata = |path: &str| format!("filename {},relativePath {}", b64("x"), b64(path));
-    let swapped = create_with(&share, "4", &metadata("in/x")).header("location").to_string();
-    let gone = create_with(&share, "4", &metadata("gone/x")).header("location").to_string();
+    let swapped = create_with(&share, "4", &metadata("in/x")).value("location").to_string();
+    let gone = create_with(&share, "4", &metadata("gone/x")).value("location").to_string();
     assert_eq!(patch(&share, &swapped, 0, b"12").status, 204);
     std::fs::rename(dir.path().join("in"), dir.path().join("moved")).unwrap();
     symlink(outside.path(), dir.path().join("in")).unwrap();
@@ -413,7 +414,7 @@ fn the_form_of_the_page_takes_several_files() {
     let share = started(dir.path());
     let form = form_of(&[("one", b"1"), ("", b""), ("sub/two", &[2; 3_000_000]), ("one", b"3")]);
     let reply = ask(&share, "POST", "/upload/a%20b/", &[FORM], &form);
-    assert_eq!((reply.status, reply.header("location")), (303, "/f/a%20b/"), "{reply:?}");
+    assert_eq!((reply.status, reply.value("location")), (303, "/f/a%20b/"), "{reply:?}");
     only(&dir.path().join("a b"), &["one", "one (2)", "sub"]);
     assert_eq!(std::fs::read(dir.path().join("a b/sub/two")).unwrap(), [2; 3_000_000]);
     // Cut in the middle: what was whole is there, the rest is not.

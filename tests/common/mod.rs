@@ -19,11 +19,11 @@ pub mod clamd;
 pub mod copy;
 pub mod host;
 pub mod peer;
+pub mod person;
 pub mod proxy;
 pub mod pty;
 #[cfg(feature = "web")]
 pub mod share;
-pub mod share_files;
 pub mod sshd;
 pub mod tree;
 pub mod victim;

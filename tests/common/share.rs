@@ -28,7 +28,10 @@ pub struct Reply {
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Without the marks of its chunks.
     pub body: Vec<u8>,
+    /// Whether it came to its end, by its length or last chunk.
+    pub is_whole: bool,
 }
 
 impl Reply {
@@ -36,8 +39,17 @@ impl Reply {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of that header; nothing where there is none.
+    pub fn value(&self, name: &str) -> &str {
+        self.header(name).unwrap_or_default()
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
@@ -95,6 +107,7 @@ impl Share {
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.authority()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
@@ -121,6 +134,22 @@ impl Share {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
         [head.as_bytes(), b"\r\n", body].concat()
+    }
+
+    /// The head of a request of a program that shows the token.
+    pub fn head(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> String {
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{}\r\n", self.authority(), self.bearer());
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        head + "\r\n"
+    }
+
+    /// Such a request, without a body.
+    pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Reply {
+        self.http(self.head(method, target, headers).as_bytes())
+    }
+
+    pub fn get(&self, target: &str) -> Reply {
+        self.ask("GET", target, &[])
     }
 
     /// Come in by the link: the header line with the session's cookie.
@@ -176,44 +205,48 @@ impl Drop for Share {
     }
 }
 
-/// Read an answer; what is chunked is put together.
+/// Read an answer, as far as it comes; what is chunked is put together. The status of none at all is 0.
 pub fn read_reply(from: &mut impl BufRead, is_head: bool) -> Reply {
     let mut line = String::new();
-    from.read_line(&mut line).unwrap();
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.unwrap_or_else(|| panic!("no answer: {line:?}"));
+    let _ = from.read_line(&mut line);
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
-        from.read_line(&mut line).unwrap();
+        let _ = from.read_line(&mut line);
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_string()));
     }
-    let mut reply = Reply { status, headers, body: Vec::new() };
+    let mut reply = Reply { status, headers, body: Vec::new(), is_whole: status != 0 };
     if is_head || status == 204 || status == 304 {
         return reply;
     }
     if reply.header("transfer-encoding") == Some("chunked") {
-        loop {
-            let mut size = String::new();
-            from.read_line(&mut size).unwrap();
-            let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
-            let mut chunk = vec![0; size + 2];
-            from.read_exact(&mut chunk).unwrap();
-            if size == 0 {
-                return reply;
-            }
-            reply.body.extend_from_slice(&chunk[..size]);
-        }
+        reply.is_whole = read_chunks(from, &mut reply.body).is_ok();
+        return reply;
     }
     match reply.header("content-length").and_then(|length| length.parse::<u64>().ok()) {
         Some(length) => {
-            let mut body = Vec::new();
-            // What is cut is shorter: the test sees it.
-            let _ = from.take(length).read_to_end(&mut body);
-            reply.body = body;
+            let _ = from.take(length).read_to_end(&mut reply.body);
+            reply.is_whole = reply.body.len() as u64 == length;
         }
         None => drop(from.read_to_end(&mut reply.body)),
     }
     reply
+}
+
+fn read_chunks(from: &mut impl BufRead, body: &mut Vec<u8>) -> std::io::Result<()> {
+    loop {
+        let mut size = String::new();
+        from.read_line(&mut size)?;
+        let size = usize::from_str_radix(size.trim(), 16).map_err(std::io::Error::other)?;
+        let begun = body.len();
+        body.resize(begun + size + 2, 0);
+        let read = from.read_exact(&mut body[begun..]);
+        body.truncate(begun + size);
+        read?;
+        if size == 0 {
+            return Ok(());
+        }
+    }
 }
