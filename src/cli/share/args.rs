@@ -3,7 +3,19 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::watch::WatchArgs;
 use crate::units::Span;
+
+/// How it is hosted.
+#[derive(Debug, Default, clap::Args)]
+pub(in crate::cli) struct HostArgs {
+    #[command(flatten)]
+    pub(super) found: FoundArgs,
+    #[command(flatten)]
+    pub(super) trust: TrustArgs,
+    #[command(flatten)]
+    pub(super) watch: WatchArgs,
+}
 
 /// Where it is found.
 #[derive(Debug, Default, clap::Args)]

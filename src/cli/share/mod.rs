@@ -36,10 +36,9 @@ mod show;
 mod uploads;
 mod watch;
 
-use args::{FoundArgs, TrustArgs};
+use args::HostArgs;
 use run::{Ending, Plan};
 use uploads::UploadArgs;
-use watch::WatchArgs;
 
 /// Share a folder, or some files, with the people on this network: they open a link or scan a code.
 #[derive(Debug, clap::Args)]
@@ -59,11 +58,7 @@ pub(super) struct Args {
     #[arg(long)]
     hidden: bool,
     #[command(flatten)]
-    found: FoundArgs,
-    #[command(flatten)]
-    trust: TrustArgs,
-    #[command(flatten)]
-    watch: WatchArgs,
+    host: HostArgs,
     #[command(flatten)]
     uploads: UploadArgs,
 }
@@ -79,9 +74,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         shows_hidden: args.hidden,
         sorts_by_type: false,
         ending: Ending::Never,
-        found: &args.found,
-        trust: &args.trust,
-        watch: &args.watch,
+        host: &args.host,
         uploads: &args.uploads,
     })
 }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::args::{FoundArgs, TrustArgs};
+use super::args::HostArgs;
 use super::run::{self, Ending, Plan};
 use super::uploads::UploadArgs;
-use super::watch::WatchArgs;
 use crate::cli::Exit;
 use crate::share::rights::{Right, Rights};
 
@@ -28,11 +27,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     count: Option<u64>,
     #[command(flatten)]
-    found: FoundArgs,
-    #[command(flatten)]
-    trust: TrustArgs,
-    #[command(flatten)]
-    watch: WatchArgs,
+    host: HostArgs,
     #[command(flatten)]
     uploads: UploadArgs,
 }
@@ -46,9 +41,7 @@ pub(in crate::cli) fn run(args: &Args) -> anyhow::Result<Exit> {
         shows_hidden: false,
         sorts_by_type: args.by_type,
         ending: args.count.map_or(Ending::Never, Ending::Uploads),
-        found: &args.found,
-        trust: &args.trust,
-        watch: &args.watch,
+        host: &args.host,
         uploads: &args.uploads,
     })
 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::address::{self, Bound, Reach};
-use super::args::{FoundArgs, TrustArgs};
+use super::args::{HostArgs, TrustArgs};
 use super::certificate::{self, Proof};
 use super::follow::{self, Known};
 use super::once::{self, All, Counter, Until};
 use super::password;
 use super::show::{IN_THE_CLEAR, Shown};
 use super::uploads::{self, UploadArgs};
-use super::watch::{Sayer, Watch, WatchArgs};
+use super::watch::{Sayer, Watch};
 use crate::cli::exit::Misuse;
 use crate::cli::{Exit, out};
 use crate::share::activity::{Activity, Observer};
@@ -48,14 +48,12 @@ pub(super) struct Plan<'a> {
     pub(super) shows_hidden: bool,
     pub(super) sorts_by_type: bool,
     pub(super) ending: Ending,
-    pub(super) found: &'a FoundArgs,
-    pub(super) trust: &'a TrustArgs,
-    pub(super) watch: &'a WatchArgs,
+    pub(super) host: &'a HostArgs,
     pub(super) uploads: &'a UploadArgs,
 }
 
 pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Exit> {
-    check_expiry(plan.trust)?;
+    check_expiry(&plan.host.trust)?;
     let tree = open(&plan.paths, plan.shows_hidden)?;
     let intake = uploads::settings(plan.uploads)?;
     let until = match plan.ending {
@@ -63,16 +61,16 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Exit> {
         Ending::Uploads(count) => Some(Until::Uploaded(count)),
         Ending::Downloads(count) => Some(Until::Downloaded(count, once::files(&tree)?)),
     };
-    let password = password::wanted(plan.trust)?;
-    let proof = certificate::proof(plan.trust)?;
-    let bound = address::bind(plan.found.listen, plan.found.interface.as_deref())?;
+    let password = password::wanted(&plan.host.trust)?;
+    let proof = certificate::proof(&plan.host.trust)?;
+    let bound = address::bind(plan.host.found.listen, plan.host.found.interface.as_deref())?;
     let token = Secret::draw().map_err(|_| anyhow::anyhow!("no random number can be had"))?;
     let now = Instant::now();
-    let expires = plan.trust.expires.and_then(|after| now.checked_add(after.0));
+    let expires = plan.host.trust.expires.and_then(|after| now.checked_add(after.0));
     let gate = Gate::new(Policy { token: token.clone(), rights: plan.rights, password, expires }, now);
     let about = about(&plan.paths, &bound, proof.is_some());
     let (counter, events) = Counter::new();
-    let watch = Watch::begin(plan.watch)?;
+    let watch = Watch::begin(&plan.host.watch)?;
     let mut observers: Vec<Box<dyn Observer>> = vec![watch.observer()];
     if until.is_some() {
         observers.push(Box::new(counter));
@@ -85,13 +83,13 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Exit> {
     share.sorts_by_type = plan.sorts_by_type;
     let share = Arc::new(share);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the web server")?;
-    runtime.block_on(uploads::check_scanner(&share, plan.uploads.scan_fail_open))?;
+    runtime.block_on(uploads::check_scanner(&share, plan.uploads))?;
     let known = Known {
         reach: bound.reach.clone(),
         about: share.about.clone(),
         names: follow::names(&share.about.host),
         fingerprint: proof.as_ref().map(|proof| proof.fingerprint),
-        is_announced: !plan.found.no_announce,
+        is_announced: !plan.host.found.no_announce,
     };
     let following = follow::follow(known, bound.addresses.clone(), watch.sayer())?;
     let shown = shown(&share.about, proof.as_ref(), plan);
@@ -102,7 +100,7 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Exit> {
         let end = move || once::end_when(until, &events, &activity, (&stop, &sayer));
         std::thread::Builder::new().name("ending".to_string()).spawn(end).context("a thread cannot be started")?;
     }
-    if let Some(after) = plan.trust.expires {
+    if let Some(after) = plan.host.trust.expires {
         end_after(&stop, after.0, watch.sayer())?;
     }
     let tls = proof.map(|proof| proof.config);
@@ -156,7 +154,7 @@ fn shown(about: &About, proof: Option<&Proof>, plan: &Plan<'_>) -> Shown {
         is_self_signed: proof.is_some_and(|proof| proof.is_self_signed),
         rights: plan.rights.to_string(),
         command: if plan.rights.has(Right::Download) { "get" } else { "put FILE" },
-        is_live: plan.watch.is_live(),
+        is_live: plan.host.watch.is_live(),
     }
 }
 
@@ -169,7 +167,7 @@ fn show(share: &Share, bound: &Bound, shown: &Shown, plan: &Plan<'_>) -> anyhow:
         out::say("linerate: this machine is on no network: nobody but itself can open the link until it is on one");
     }
     // Among the events the links are the first.
-    if plan.watch.json {
+    if plan.host.watch.json {
         return Ok(());
     }
     let links = share.about.links(&share.token);

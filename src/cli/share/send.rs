@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::args::{FoundArgs, TrustArgs};
+use super::args::HostArgs;
 use super::run::{self, Ending, Plan};
 use super::uploads::UploadArgs;
-use super::watch::WatchArgs;
 use crate::cli::Exit;
 use crate::share::rights::{Right, Rights};
 
@@ -27,11 +26,7 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     hidden: bool,
     #[command(flatten)]
-    found: FoundArgs,
-    #[command(flatten)]
-    trust: TrustArgs,
-    #[command(flatten)]
-    watch: WatchArgs,
+    host: HostArgs,
 }
 
 pub(in crate::cli) fn run(args: &Args) -> anyhow::Result<Exit> {
@@ -41,9 +36,7 @@ pub(in crate::cli) fn run(args: &Args) -> anyhow::Result<Exit> {
         shows_hidden: args.hidden,
         sorts_by_type: false,
         ending: Ending::Downloads(args.count),
-        found: &args.found,
-        trust: &args.trust,
-        watch: &args.watch,
+        host: &args.host,
         uploads: &UploadArgs::default(),
     })
 }

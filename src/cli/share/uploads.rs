@@ -36,10 +36,11 @@ pub(super) fn settings(args: &UploadArgs) -> anyhow::Result<Settings> {
 }
 
 /// A share whose scanner is not there would take nothing: better said at the start.
-pub(super) async fn check_scanner(share: &Share, scan_fails_open: bool) -> anyhow::Result<()> {
-    match share.intake.ping().await {
-        Err(error) if !scan_fails_open => {
-            Err(Misuse(format!("--scan: clamd: {error}: start it, name another, or leave the option away")).into())
+pub(super) async fn check_scanner(share: &Share, args: &UploadArgs) -> anyhow::Result<()> {
+    match (share.intake.ping().await, &args.scan) {
+        (Err(error), Some(scanner)) if !args.scan_fail_open => {
+            let why = format!("--scan {scanner}: {error}: start it, name another, or leave the option away");
+            Err(Misuse(why).into())
         }
         _ => Ok(()),
     }
