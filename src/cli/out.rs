@@ -67,3 +67,18 @@ pub(super) fn style_of_stderr() -> Style {
 fn style(is_terminal: bool, size: Option<(terminal_size::Width, terminal_size::Height)>) -> Style {
     Style::detect(is_terminal, |name| std::env::var(name).ok(), size.map(|(width, _)| usize::from(width.0)))
 }
+
+/// Writes nothing, and fails so.
+#[cfg(test)]
+pub(super) struct Broken(pub(super) io::ErrorKind);
+
+#[cfg(test)]
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -111,18 +111,7 @@ fn of_transfer(transfer: &Transfer) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Broken(io::ErrorKind);
-
-    impl Write for Broken {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(self.0.into())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::cli::out::Broken;
 
     #[test]
     fn events_are_lines_of_json() {

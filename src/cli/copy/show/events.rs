@@ -181,6 +181,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::cli::out::Broken;
     use crate::proto::verify::hash_whole;
     use crate::transfer::bottleneck::Limit;
     use serde_json::{Value, json};
@@ -192,17 +193,6 @@ mod tests {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    struct Closed(io::ErrorKind);
-
-    impl Write for Closed {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(self.0.into())
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
@@ -249,7 +239,7 @@ mod tests {
     #[test]
     fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is() {
         for (kind, is_error) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
-            let mut events = Events::new(Box::new(Closed(kind)));
+            let mut events = Events::new(Box::new(Broken(kind)));
             events.reconnect("x", 1, 0.0);
             events.reconnect("y", 2, 0.0);
             assert!(events.gathered.is_empty() && events.out.is_none());
