@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -95,21 +96,27 @@ pub async fn create(State(share): State<Arc<Share>>, guest: Guest, headers: Head
     task.await?
 }
 
-/// The upload that a request means, if whoever asks may upload and speaks this version.
-fn meant(guest: &Guest, headers: &HeaderMap, id: &str) -> Result<UploadId, Problem> {
-    guest.may(Right::Upload)?;
-    check_version(headers)?;
-    Ok(UploadId::decode(id).ok_or(UploadRefusal::Unknown)?)
+/// The upload that a request means, of a guest who may upload and speaks this version.
+pub struct Meant {
+    guest: Guest,
+    id: UploadId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Meant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Meant, Problem> {
+        let guest = Guest::from_request_parts(parts, state).await?;
+        guest.may(Right::Upload)?;
+        check_version(&parts.headers)?;
+        let id = Path::<String>::from_request_parts(parts, state).await.ok();
+        let id = id.and_then(|id| UploadId::decode(&id)).ok_or(UploadRefusal::Unknown)?;
+        Ok(Meant { guest, id })
+    }
 }
 
 /// `HEAD /api/uploads/<id>`
-pub async fn head(
-    State(share): State<Arc<Share>>,
-    guest: Guest,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let id = meant(&guest, &headers, &id)?;
+pub async fn head(State(share): State<Arc<Share>>, Meant { guest, id }: Meant) -> Result<Response, Problem> {
     let found = share.intake.table().look(id, guest.who(), Instant::now())?;
     let mut response = StatusCode::OK.into_response();
     let to = response.headers_mut();
@@ -122,13 +129,7 @@ pub async fn head(
 }
 
 /// `DELETE /api/uploads/<id>`
-pub async fn end(
-    State(share): State<Arc<Share>>,
-    guest: Guest,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let id = meant(&guest, &headers, &id)?;
+pub async fn end(State(share): State<Arc<Share>>, Meant { guest, id }: Meant) -> Result<Response, Problem> {
     let ended = share.intake.table().end(id, guest.who(), Instant::now())?;
     tokio::task::spawn_blocking(move || drop(ended)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -137,19 +138,15 @@ pub async fn end(
 /// `PATCH /api/uploads/<id>`
 pub async fn patch(
     State(share): State<Arc<Share>>,
-    guest: Guest,
-    Path(id): Path<String>,
+    Meant { guest, id }: Meant,
     request: Request,
 ) -> Result<Response, Problem> {
-    guest.may(Right::Upload)?;
     let (head, body) = request.into_parts();
     let headers = &head.headers;
-    check_version(headers)?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes() != CONTENT_TYPE.as_bytes()) {
         let why = format!("Content-Type has to be {CONTENT_TYPE}.");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let id = UploadId::decode(&id).ok_or(UploadRefusal::Unknown)?;
     let offset = number(headers, &OFFSET)?.ok_or_else(|| Problem::bad("Upload-Offset is missing."))?;
     let more = body_len(headers)?;
     let checksum = checksum(headers)?;
