@@ -25,6 +25,7 @@ pub fn config(ciphers: &Ciphers, identity: &Identity) -> Result<Arc<ServerConfig
     config.alpn_protocols = vec![PROTOCOL_NAME.to_vec()];
     Ok(Arc::new(config))
 }
+
 /// A configuration for browsers and other programs that speak HTTP, with any certificate chain, its own first, and the
 /// key to it.
 pub fn web_config(
