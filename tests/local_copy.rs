@@ -13,21 +13,10 @@ use linerate::proto::copy::digest::CopyDigest;
 use linerate::proto::copy::options::{CopyOptions, Durability};
 use linerate::store::hashing::FileHasher;
 use linerate::transfer::local::{LocalPlan, run};
-use linerate::transfer::run::{Outcome, Progress, RunError, Watcher};
-use linerate::transfer::tally::Observer;
+use linerate::transfer::run::{Outcome, RunError};
 use linerate::trust::places::Places;
 
 const MIB: u64 = 1 << 20;
-
-struct Nobody;
-
-impl Watcher for Nobody {
-    fn progress(&mut self, _: &Progress<'_>) {}
-
-    fn observer(&mut self) -> Option<Box<dyn Observer>> {
-        None
-    }
-}
 
 /// A folder in which everything of a test lies.
 struct Site(tempfile::TempDir);
@@ -50,7 +39,7 @@ impl Site {
             places,
             options: options.clone(),
         };
-        run(&plan, &mut Nobody).result
+        run(&plan, &mut ()).result
     }
 
     #[track_caller]

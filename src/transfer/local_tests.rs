@@ -1,19 +1,7 @@
 use super::*;
 use crate::proto::copy::options::Durability;
-use crate::transfer::run::Progress;
-use crate::transfer::tally::Observer;
 
 const MIB: u64 = 1 << 20;
-
-struct Nobody;
-
-impl Watcher for Nobody {
-    fn progress(&mut self, _: &Progress<'_>) {}
-
-    fn observer(&mut self) -> Option<Box<dyn Observer>> {
-        None
-    }
-}
 
 fn plan(dir: &Path, options: CopyOptions) -> LocalPlan {
     let (from, to) = (vec![dir.join("from")], dir.join("to"));
@@ -28,7 +16,7 @@ fn noise(bytes: u64) -> Vec<u8> {
 /// Begin to copy so slowly that it does not end, and break it off when some blocks are proven.
 fn break_off(plan: &LocalPlan) {
     let options = CopyOptions { limit: Some(16 * MIB), ..plan.options.clone() };
-    let mut ends = Ends::begin(&LocalPlan { options, ..plan.clone() }, &mut Nobody).unwrap();
+    let mut ends = Ends::begin(&LocalPlan { options, ..plan.clone() }, &mut ()).unwrap();
     while ends.sink.moved_bytes().0 < 9 * MIB {
         ends.bell.answer();
         ends.pump().unwrap();
@@ -49,7 +37,7 @@ fn a_copy_that_was_broken_off_goes_on_where_it_was() {
         let plan = plan(dir.path(), options);
         break_off(&plan);
         assert!(!dir.path().join("to").exists(), "nothing has its name that is not whole");
-        let done = run(&plan, &mut Nobody).result.unwrap();
+        let done = run(&plan, &mut ()).result.unwrap();
         assert!(done.far.resumed_bytes > 0, "verified: {verify}");
         assert_eq!(done.far.resumed_bytes + done.far.moved_bytes, len, "verified: {verify}");
         assert!(std::fs::read(dir.path().join("to")).unwrap() == content);
@@ -63,13 +51,13 @@ fn a_source_that_changes_meanwhile_is_not_taken_for_what_it_was() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("from"), noise(64 * MIB)).unwrap();
         let options = CopyOptions { verify, limit: Some(16 * MIB), ..CopyOptions::default() };
-        let mut ends = Ends::begin(&plan(dir.path(), options), &mut Nobody).unwrap();
+        let mut ends = Ends::begin(&plan(dir.path(), options), &mut ()).unwrap();
         while ends.sink.moved_bytes().0 < 2 * MIB {
             ends.pump().unwrap();
             ends.wait(Duration::from_millis(20)).unwrap();
         }
         std::fs::write(dir.path().join("from"), b"other").unwrap();
-        let outcome = ends.drive(&mut Nobody).unwrap();
+        let outcome = ends.drive(&mut ()).unwrap();
         ends.stop();
         assert_eq!(outcome.tally.failed.files, 1);
         assert!(outcome.tally.failures[0].1.contains("was changed"), "{:?}", outcome.tally.failures);
@@ -83,8 +71,8 @@ fn a_destination_that_is_taken_is_said() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("from"), b"1").unwrap();
     let plan = plan(dir.path(), CopyOptions::default());
-    let first = Ends::begin(&plan, &mut Nobody).unwrap();
-    let second = run(&plan, &mut Nobody).result.unwrap_err().to_string();
+    let first = Ends::begin(&plan, &mut ()).unwrap();
+    let second = run(&plan, &mut ()).result.unwrap_err().to_string();
     assert!(second.contains("another copy to it is running"), "{second}");
     first.stop();
 }

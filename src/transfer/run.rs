@@ -125,6 +125,15 @@ pub trait Watcher {
     fn observer(&mut self) -> Option<Box<dyn Observer>>;
 }
 
+/// Looks at nothing.
+impl Watcher for () {
+    fn progress(&mut self, _: &Progress<'_>) {}
+
+    fn observer(&mut self) -> Option<Box<dyn Observer>> {
+        None
+    }
+}
+
 /// How a session of a copy ended that was not broken off.
 #[derive(Clone, Debug)]
 pub struct Outcome {

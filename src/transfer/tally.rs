@@ -1,5 +1,7 @@
 //! What became of the entries of a copy. Both ends count the same.
 
+use serde::{Deserialize, Serialize};
+
 use crate::proto::copy::digest::CopyDigest;
 use crate::proto::copy::report::PassedOver;
 use crate::proto::copy::{Ending, Settlement};
@@ -79,7 +81,8 @@ impl UnderWay {
 }
 
 /// Counts of one outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Count {
     /// Entries of all kinds.
     pub entries: u64,

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 
 use super::{
-    Count, Digests, EndCost, Keeper, NAMED_MAX, Name, Named, Reason, Receipt, Route, SCHEMA, Settings, StageShare,
-    Totals, Verified,
+    Digests, EndCost, Keeper, NAMED_MAX, Name, Named, Reason, Receipt, Route, SCHEMA, Settings, StageShare, Totals,
+    Verified,
 };
 use crate::proto::copy::options::{Compression, CopyOptions, Durability, Existing, Purpose, Selection};
 use crate::proto::copy::report::{CHOICES_MAX, EndReport};
 use crate::transfer::bottleneck::Over;
-use crate::transfer::tally::{self, Tally};
+use crate::transfer::tally::Tally;
 
 /// What an end knows of a copy that is over, or broken off.
 #[derive(Debug)]
@@ -144,16 +144,8 @@ fn cost(report: &EndReport) -> EndCost {
 }
 
 fn totals(tally: &Tally, deleted: u64) -> Totals {
-    let count = |count: tally::Count| Count { entries: count.entries, files: count.files, bytes: count.bytes };
-    Totals {
-        found: count(tally.found),
-        done: count(tally.done),
-        had: count(tally.had),
-        planned: count(tally.planned),
-        skipped: count(tally.skipped),
-        failed: count(tally.failed),
-        deleted,
-    }
+    let &Tally { found, done, had, planned, skipped, failed, .. } = tally;
+    Totals { found, done, had, planned, skipped, failed, deleted }
 }
 
 fn named(list: &[(Vec<u8>, String)], count: u64) -> Named {
@@ -227,6 +219,7 @@ mod tests {
     use super::*;
     use crate::proto::copy::report::Stage;
     use crate::transfer::choices::choice_of;
+    use crate::transfer::tally::Count;
 
     #[test]
     fn a_receipt_says_what_the_ends_know() {

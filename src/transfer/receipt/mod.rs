@@ -33,6 +33,7 @@ pub mod keep;
 mod sample;
 
 pub use crate::proto::copy::report::Choice;
+pub use crate::transfer::tally::Count;
 pub use build::Account;
 
 /// The value of [`Receipt::schema`] that this program writes.
@@ -239,18 +240,6 @@ pub struct Totals {
     pub failed: Count,
     /// Removed, since the source does not have it: entries.
     pub deleted: u64,
-}
-
-/// Counts of one outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Count {
-    /// Of all kinds.
-    pub entries: u64,
-    /// Regular files among them.
-    pub files: u64,
-    /// Bytes of these.
-    pub bytes: u64,
 }
 
 /// What an end spent.
