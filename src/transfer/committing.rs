@@ -169,7 +169,7 @@ pub(super) fn abandon(shared: &Shared, held: Held) {
                 // Somebody still writes it, and is about to be done.
                 Some(Err(incoming)) => {
                     arriving.lock().incoming = Some(incoming);
-                    later = Some(Held { about: held.about, content: Content::Arriving(arriving) });
+                    later = Some(Held { about: held.about, content: Content::Arriving(arriving), is_storing: false });
                 }
                 None => {}
             }

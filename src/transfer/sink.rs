@@ -125,6 +125,8 @@ pub(super) struct State {
 pub(super) struct Held {
     pub(super) about: Settled,
     pub(super) content: Content,
+    /// Somebody stores it out of a pack: what comes of it meanwhile is not looked at.
+    pub(super) is_storing: bool,
 }
 
 /// What is here of its content.

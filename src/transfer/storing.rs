@@ -305,7 +305,7 @@ fn wanted_of<P>(
     };
     let place = place_of(len).ok_or(CopyError::Piece(id))?;
     let Some(attempt) = state.receiver.attempt(id, block_of(&place)) else { return Ok(None) };
-    let Some(held) = state.open.get_mut(&id) else { return Ok(None) };
+    let Some(held) = state.open.get_mut(&id).filter(|held| !held.is_storing) else { return Ok(None) };
     let arriving = match &held.content {
         Content::Arriving(arriving) => arriving.clone(),
         Content::None(entry) => Arc::new(Arriving::new((**entry).clone())),
@@ -430,14 +430,16 @@ fn wanted<'a>(
         if !state.receiver.is_wanted(id, 0) {
             continue;
         }
-        let entry = match state.open.get(&id).map(|held| &held.content) {
-            Some(Content::None(entry)) => (**entry).clone(),
-            Some(Content::Ready(_, entry)) => (**entry).clone(),
-            _ => continue,
+        let Some(held) = state.open.get_mut(&id).filter(|held| !held.is_storing) else { continue };
+        let entry = match &held.content {
+            Content::None(entry) => (**entry).clone(),
+            Content::Ready(_, entry) => (**entry).clone(),
+            Content::Arriving(_) | Content::Landed => continue,
         };
         if entry.bytes() != content.len() as u64 {
             return Err(CopyError::Piece(id));
         }
+        held.is_storing = true;
         let (digest, hash) = (state.receiver.digest(id, 0), known.get(at).copied());
         wanted.push(Packed { entry, content, digest, hash });
     }
@@ -448,6 +450,9 @@ fn wanted<'a>(
 fn keep(state: &mut State, entry: Entry, hash: BlockHash, done: Result<Stored, StoreError>) -> Option<Ready> {
     let id = entry.id;
     let is_wanted = state.receiver.is_wanted(id, 0);
+    if let Some(held) = state.open.get_mut(&id) {
+        held.is_storing = false;
+    }
     let content = match done {
         Ok(Stored::Landed) => Some(Content::Landed),
         Ok(Stored::Ready(ready)) if !is_wanted => return Some(*ready),

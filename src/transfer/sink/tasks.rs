@@ -89,7 +89,8 @@ impl State {
                     let about = Settled::of(&entry);
                     self.tally.add_found(&about);
                     let entry = Arc::new(entry);
-                    self.open.insert(entry.id, Held { about, content: Content::None(entry.clone()) });
+                    self.open
+                        .insert(entry.id, Held { about, content: Content::None(entry.clone()), is_storing: false });
                     self.decides.push_back(entry);
                 }
                 Action::Commit(id, _)
@@ -104,7 +105,7 @@ impl State {
                     if let Some(held) = self.open.get_mut(&id) {
                         let nothing = Content::None(Arc::new(empty_entry()));
                         let content = std::mem::replace(&mut held.content, nothing);
-                        self.abandons.push_back(Held { about: held.about.clone(), content });
+                        self.abandons.push_back(Held { about: held.about.clone(), content, is_storing: false });
                     }
                 }
                 Action::Finish { is_whole } => self.finish = Some(is_whole),
