@@ -90,7 +90,10 @@ fn links_that_lead_nowhere_are_one_line_without_their_token() {
     let token = "AAAAAAAAAAAAAAAAAAAAAA";
     let dir = folder();
     let share = Share::start(&[], dir.path());
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and not listening: nobody else gets the port, and nobody answers there.
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    silent.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let closed = silent.local_addr().unwrap().as_socket().unwrap();
     let cases = [
         (format!("http://{closed}/t/{token}"), 6),
         (format!("{}/t/{token}", share.origin), 5),

@@ -15,7 +15,11 @@ fn run(program: &str, args: &[&str], dir: &Path) -> Option<Done> {
         println!("skipped: no {program}");
         return None;
     }
-    Some(run_bounded(Command::new(program).args(args).current_dir(dir).env_remove("http_proxy")))
+    let mut command = Command::new(program);
+    for name in ["http_proxy", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(name);
+    }
+    Some(run_bounded(command.args(args).current_dir(dir)))
 }
 
 fn is_there(program: &str) -> bool {

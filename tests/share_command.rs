@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use common::{PATIENCE, linerate, run_bounded, signal_process, wait_bounded};
+use common::{PATIENCE, linerate, run_bounded, signal_process, skip_unless, wait_bounded};
 
 /// A share of the test's own, killed with it.
 struct Sharing {
@@ -251,6 +251,9 @@ fn who_may_only_add_sees_nothing_of_what_is_there() {
 
 #[test]
 fn a_share_is_heard_of_without_what_lets_in() {
+    if skip_unless(std::net::UdpSocket::bind("[::]:0").is_ok(), "this machine has no IPv6") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let name = format!("of-test-{}", std::process::id());
     std::fs::create_dir(dir.path().join(&name)).unwrap();

@@ -30,12 +30,12 @@ fn that_nothing_is_encrypted_is_said_loudly_and_never_among_the_events() {
 }
 
 /// Longer than all that is on its way between two programs.
-const BYTES: usize = 64 << 20;
+const BYTES: usize = 16 << 20;
 
 /// A share that is about to expire, on which somebody hears events and somebody else has begun a download.
 fn expiring(dir: &std::path::Path) -> (Share, BufReader<TcpStream>, BufReader<TcpStream>) {
     std::fs::write(dir.join("big"), vec![7; BYTES]).unwrap();
-    let share = Share::start(&["--expires", "2s"], dir);
+    let share = Share::start(&["--expires", "6s"], dir);
     let begin = |line: &str| {
         let mut stream = share.connect();
         stream.write_all(&share.bytes(line, &[&share.bearer()], b"")).unwrap();

@@ -174,6 +174,9 @@ fn a_download_that_was_killed_is_gone_on_with() {
     proxy.hold_after(DOWN, 20_000_000);
     let mut running = Running::start(&mut host.get("/f/big", &got));
     assert!(proxy.wait_held(|| running.is_over()));
+    // What passed may still be on its way to the disk.
+    let written = || std::fs::read_dir(to.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    common::wait_until("what passed is written", || written().sum::<u64>() > 19_000_000);
     running.signal(libc::SIGKILL);
     assert_eq!(running.finish().code, None);
     proxy.go_on();

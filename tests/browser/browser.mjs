@@ -80,7 +80,7 @@ export const arrived = async (page) => {
 
 // A page with its own cookies, nowhere yet.
 export async function blank(browser, link, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ignoreHTTPSErrors: true, acceptDownloads: true, ...options });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ignoreHTTPSErrors: true, acceptDownloads: true, locale: 'en-US', ...options });
   const watch = await watched(context, link);
   const page = await context.newPage();
   page.setDefaultTimeout(60_000);

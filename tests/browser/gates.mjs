@@ -99,7 +99,7 @@ const flows = {
   },
 
   async expired({ browser, shoot }) {
-    const { child, link: brief } = await shared('--expires', '8s');
+    const { child, link: brief } = await shared('--expires', '20s');
     const ended = once(child, 'exit');
     try {
       const { page, context, watch } = await open(browser, brief, phone);

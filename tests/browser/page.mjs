@@ -98,6 +98,7 @@ const flows = {
     await page.locator('dialog h2', { hasText: 'beach.png' }).waitFor();
     await page.keyboard.press('Escape');
     await page.locator('dialog').waitFor({ state: 'detached' });
+    await page.waitForURL((url) => !url.hash);
     await page.goto(new URL('/f/', page.url()).href);
     await page.click('#rows .name:has-text("big.txt")');
     await page.locator('dialog pre').waitFor();

@@ -98,6 +98,7 @@ const flows = {
     await page.locator('dialog pre', { hasText: 'Day one: the sea.' }).waitFor();
     await page.tap('[aria-label=Close]');
     await closed(page);
+    await page.waitForURL((url) => !url.hash);
     await page.goto(new URL('/f/Media/', link).href);
     for (const [name, tag, length, at] of [['waves.wav', 'audio', 240, 200], ['clip.webm', 'video', 12, 9.2]]) {
       const ranges = [];
@@ -180,11 +181,10 @@ const flows = {
     await page.locator('.uploads h2', { hasText: '1 upload paused' }).waitFor();
     await shoot(page, 'phone-paused');
     await forThumbs(page, 'a paused upload');
-    await page.unrouteAll({ behavior: 'ignoreErrors' });
+    // The newest way is asked first: there is no moment without one.
     steer = await slices(page, 0, 'cut');
     await line.locator('[aria-label=Resume]').tap();
     await line.filter({ hasText: 'Trying again' }).waitFor();
-    await page.unrouteAll({ behavior: 'ignoreErrors' });
     steer = await slices(page, 0, 'hold');
     page.on('dialog', (dialog) => dialog.accept());
     await page.reload();
@@ -238,7 +238,12 @@ const flows = {
       const what = `${width} px, text of ${text} %`;
       await page.goto(new URL('/f/', link).href);
       await row(page, 'main.rs').waitFor();
-      await page.evaluate((percent) => { document.documentElement.style.fontSize = `${percent}%`; dispatchEvent(new Event('resize')); }, text);
+      // The page draws its rows anew with the next frame, before what asks for that frame here.
+      await page.evaluate((percent) => new Promise((drawn) => {
+        document.documentElement.style.fontSize = `${percent}%`;
+        dispatchEvent(new Event('resize'));
+        requestAnimationFrame(drawn);
+      }), text);
       await forThumbs(page, what);
       await row(page, 'main.rs').locator('.check').tap();
       await forThumbs(page, `${what}, selection`);

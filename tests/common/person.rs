@@ -1,22 +1,27 @@
 //! One who is in the room of a share by `linerate chat`, without a terminal.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
-use super::wait_bounded;
+use super::{PATIENCE, wait_bounded};
 
 /// Is there until the test ends.
 pub struct Person {
     child: Child,
     input: ChildStdin,
-    heard: BufReader<ChildStdout>,
+    heard: Receiver<String>,
 }
 
 impl Person {
     /// By this command.
     pub fn enter(command: &mut Command) -> Person {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (input, heard) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (input, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (tell, heard) = channel();
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
+        });
         Person { child, input, heard }
     }
 
@@ -26,9 +31,7 @@ impl Person {
 
     /// The next line that is shown.
     pub fn hear(&mut self) -> String {
-        let mut line = String::new();
-        self.heard.read_line(&mut line).unwrap();
-        line
+        self.heard.recv_timeout(PATIENCE).expect("nothing more is shown") + "\n"
     }
 
     /// Wait until the program ends by itself: its code.
