@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use super::{PATIENCE, wait_bounded};
 
@@ -29,9 +29,13 @@ impl Person {
         writeln!(self.input, "{text}").unwrap();
     }
 
-    /// The next line that is shown.
+    /// The next line that is shown; nothing at the end.
     pub fn hear(&mut self) -> String {
-        self.heard.recv_timeout(PATIENCE).expect("nothing more is shown") + "\n"
+        match self.heard.recv_timeout(PATIENCE) {
+            Ok(line) => line + "\n",
+            Err(RecvTimeoutError::Disconnected) => String::new(),
+            Err(RecvTimeoutError::Timeout) => panic!("nothing more is shown"),
+        }
     }
 
     /// Wait until the program ends by itself: its code.
