@@ -405,7 +405,9 @@ fn a_sender_that_stops_talking_is_in_nobodys_way() {
     silent.send(&frame(FrameKind::Data, 0, 0, &[7; PIECE])[..5000]);
     let client = |to: &str| {
         let (url, from) = (format!("lr://{}/{to}", victim.host.serving.address()), victim.served("source/one"));
-        let mut client = victim.host.somebody(&["copy", "--quiet", &from.display().to_string(), &url]);
+        // Over before the silent one is: nobody may be silent for long.
+        let words = ["copy", "--quiet", "--durability", "none", &from.display().to_string(), &url];
+        let mut client = victim.host.somebody(&words);
         client.env("LINERATE_TICKET", &victim.host.text);
         run_bounded(&mut client)
     };

@@ -84,11 +84,13 @@ fn tokens_that_nobody_gave_out_let_nobody_in() {
     let host = Host::start();
     let mut talk = session(&host);
     let (job, tokens) = talk.prepare(sending_job(1));
-    for bit in 0..128 {
+    let wrong = |bit: usize| {
         let mut near: Token = tokens[0];
         near[bit / 8] ^= 1 << (bit % 8);
-        is_closed_in_silence(join(host.serving.address(), near));
-    }
+        join(host.serving.address(), near)
+    };
+    let streams: Vec<TcpStream> = (0..128).map(wrong).collect();
+    streams.into_iter().for_each(is_closed_in_silence);
     let _stream = join(host.serving.address(), tokens[0]);
     assert_eq!(talk.ask(Request::Start(job)), Reply::Started);
 }

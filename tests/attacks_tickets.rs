@@ -100,7 +100,7 @@ fn an_expired_ticket_is_refused() {
 #[test]
 fn a_ticket_that_expires_takes_its_session_along() {
     let host = Host::start();
-    let ticket = ticket_that_ends(&host, 2);
+    let ticket = ticket_that_ends(&host, 5);
     let mut talk = Talk::open(host.serving.address(), &ticket);
     assert!(why_turned_away(talk.hear()).contains("is over"));
     assert_eq!(talk.hear(), None);
@@ -292,7 +292,7 @@ fn strangers_are_bounded_in_number_and_holders_of_a_ticket_come_in_all_the_same(
 
 #[test]
 fn the_time_of_strangers_is_bounded_and_their_streams_end_with_it() {
-    let host = Host::with(&["--open-bench", "--max-duration", "300ms"]);
+    let host = Host::with(&["--open-bench", "--max-duration", "3s"]);
     let mut talk = Talk::begin(host.serving.address(), Pin::Anybody);
     talk.peer.send_plain(&hello(None)).unwrap();
     assert!(matches!(talk.hear(), Some(Message::Welcome(_))));

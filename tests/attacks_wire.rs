@@ -227,6 +227,10 @@ fn whoever_stops_half_way_is_closed_in_time_and_in_nobodys_way() {
 
 #[test]
 fn a_crowd_at_the_door_keeps_nobody_out() {
+    let limit = linerate::sys::limits::raise_open_files().unwrap();
+    if skip_unless(limit >= 2048, "too few files may be open at a time") {
+        return;
+    }
     let host = Host::start();
     let before = descriptors(host.serving.pid());
     let address = host.serving.address();
@@ -285,10 +289,9 @@ fn a_flood_of_requests_starves_nobody() {
         let mut answers = 0;
         while !is_over.load(Ordering::Relaxed) {
             let mut talk = Talk::open(address, &ticket);
-            // As many at a time as a session takes.
-            let many: Vec<u8> = (0..60).flat_map(|n| asked(n, Request::Describe)).collect();
+            let many: Vec<u8> = (0..20).flat_map(|n| asked(n, Request::Describe)).collect();
             while !is_over.load(Ordering::Relaxed) && talk.peer.send_plain(&many).is_ok() {
-                answers += (0..60).map_while(|_| talk.hear()).count();
+                answers += (0..20).map_while(|_| talk.hear()).count();
             }
         }
         answers
@@ -338,10 +341,11 @@ fn a_thousand_sessions_leave_nothing_behind() {
     };
     visit(50);
     wait_until("all are gone", || sessions_end(pid));
-    let (open, resident) = (descriptors(pid), status_kib(pid, "VmRSS").unwrap());
+    // Its own memory: which pages of the program are there is up to the kernel.
+    let (open, resident) = (descriptors(pid), status_kib(pid, "RssAnon").unwrap());
     visit(1000);
     wait_until("the server lets go of all", || descriptors(pid) <= open);
-    let grown = status_kib(pid, "VmRSS").unwrap().saturating_sub(resident);
+    let grown = status_kib(pid, "RssAnon").unwrap().saturating_sub(resident);
     assert!(grown < 4 << 10, "{grown} KiB more after 1000 sessions");
     assert!(host.serving.end().expect(0).stderr.contains("served 1050 sessions"));
 }

@@ -65,11 +65,11 @@ fn both_ends_keep_a_receipt_of_the_same_copy() {
 #[test]
 fn what_is_broken_off_has_a_receipt_that_says_so() {
     let site = Site::new();
-    Tree::at(site.near("tree")).noise("big", 8 << 20, 1).settle();
+    Tree::at(site.near("tree")).noise("big", 64 << 20, 1).settle();
     let running = site.held(CLEAR_UP, 1 << 20, &["--clear", "tree", "@there"]);
     running.signal(libc::SIGKILL);
-    site.proxy.go_on();
     running.finish();
+    site.proxy.go_on();
     wait_until("the server has written its receipt", || !kept(&site, "home").is_empty());
     let receipt = kept(&site, "home").remove(0);
     assert_eq!((receipt.complete, receipt.verified), (false, Verified::Proven(false)));

@@ -375,7 +375,7 @@ fn a_source_that_shrinks_during_the_run_is_said_for_each_method() {
         let path = file_of(folder.path(), "source", 64 << 20);
         let serving = Serving::of_folder(folder.path());
         let mut command =
-            linerate(["bench", "--json", "run.json", "--no-latency", "--sizes", "64KiB", "--rounds", "3"]);
+            linerate(["bench", "--json", "run.json", "--no-latency", "--sizes", "64KiB", "--rounds", "30"]);
         command.args(["--source", "source", "-d", direction, "--duration", "50ms", "--warmup", "5ms"]);
         let client = Running::start(command.arg(serving.host()).current_dir(folder.path()));
         wait_until_measuring(serving.pid());

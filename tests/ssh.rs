@@ -231,21 +231,16 @@ fn an_ssh_command_that_is_none_is_named() {
     }
 }
 
-/// A port that is free now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn bytes_go_through_ssh_both_ways() {
     let Some(sshd) = Sshd::start() else { return };
-    let port = free_port();
+    // The far end is this machine, too.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
     let range: PortRange = port.to_string().parse().unwrap();
     let args = SshArgs { through_ssh: true, remote_port: Some(range), ..far_end(&sshd, GOOD) };
     let remote = start(&args, &sshd).unwrap();
     assert_eq!(far_args(&sshd)[3..5], ["--listen".to_string(), format!("127.0.0.1:{port}")]);
-    // The far end is this machine, too.
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let mut near = TcpStream::connect(remote.connect_to.unwrap()).unwrap();
     let (mut far, _) = listener.accept().unwrap();
     let mut heard = [0; 4];

@@ -97,7 +97,7 @@ fn a_far_end_that_is_killed_is_started_anew() {
     let Some(sshd) = Sshd::start() else { return };
     let here = folder();
     let tree = Tree::at(here.path().join("tree"));
-    tree.noise("file", 24 << 20, 1).settle();
+    tree.noise("file", 64 << 20, 1).settle();
     // Slow enough to be still under way.
     let words = ["copy", "--quiet", "--limit", "8MiB/s", "tree", "@there"];
     let running = Running::start(&mut over(&sshd, here.path(), &words));

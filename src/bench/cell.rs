@@ -27,7 +27,7 @@ use crate::proto::probe::Side;
 use crate::proto::wire::Join;
 use crate::tls::TlsConnection;
 
-/// Time for the streams of a job to connect.
+/// Time for the streams of a job to connect that are under way together.
 const DIAL_MAX: Duration = Duration::from_secs(10);
 /// The warm-up lasts at least so many round trips, so that slow start is over.
 const WARMUP_ROUND_TRIPS: u32 = 20;

@@ -115,17 +115,16 @@ pub struct Dial<'a> {
     pub bind: Option<IpAddr>,
     /// Socket options.
     pub options: &'a SocketOptions,
-    /// For all of them together.
+    /// For those that are under way together, [`UNDER_WAY_MAX`] at most.
     pub timeout: Duration,
 }
 
 impl Dial<'_> {
     /// One connection for each element of `first_bytes`, which is sent on it at once; in that order.
     pub fn connect(&self, first_bytes: &[Vec<u8>]) -> Result<Vec<TcpStream>, DialError> {
-        let deadline = Instant::now() + self.timeout;
         let mut done = Vec::with_capacity(first_bytes.len());
         for batch in first_bytes.chunks(UNDER_WAY_MAX) {
-            done.extend(self.connect_batch(batch, deadline)?);
+            done.extend(self.connect_batch(batch, Instant::now() + self.timeout)?);
         }
         Ok(done)
     }
@@ -136,10 +135,10 @@ impl Dial<'_> {
         first_bytes: &[Vec<u8>],
         config: &Arc<ClientConfig>,
     ) -> Result<Vec<(TcpStream, TlsConnection)>, DialError> {
-        let deadline = Instant::now() + self.timeout;
         let failed = |error| DialError::Secure { address: self.address, error };
         let mut done = Vec::with_capacity(first_bytes.len());
         for batch in first_bytes.chunks(UNDER_WAY_MAX) {
+            let deadline = Instant::now() + self.timeout;
             let socks = self.connect_batch(&vec![Vec::new(); batch.len()], deadline)?;
             done.extend(handshake::client_side(socks, batch, config, deadline).map_err(failed)?);
         }

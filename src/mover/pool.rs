@@ -55,6 +55,12 @@ impl Pool {
         self.free.pop().or_else(|| self.make())
     }
 
+    /// The same; where others hold all that there are, one beyond them, which is dropped when it is given back. For whoever
+    /// would not be woken by one that gets free.
+    pub fn take_or_make(&mut self) -> Option<PoolBuf> {
+        self.take().or_else(|| Pool::new(self.buffer_bytes).take())
+    }
+
     /// Whether [`Pool::take`] would find nothing.
     pub fn is_empty(&self) -> bool {
         self.free.is_empty() && self.live.load(Ordering::Relaxed) >= self.limit
@@ -115,6 +121,9 @@ mod tests {
         let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
         assert_eq!(first.len(), 8 << 20);
         assert!(pool.is_empty() && pool.take().is_none());
+        let beyond = pool.take_or_make().unwrap();
+        pool.give(beyond);
+        assert!(pool.is_empty(), "it is none of the pool");
         pool.give(first);
         assert!(!pool.is_empty());
         let first = pool.take().unwrap();

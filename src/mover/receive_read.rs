@@ -27,7 +27,7 @@ impl ReceiveMethod for Read {
         len: usize,
         turn: &mut Turn<'_>,
     ) -> Result<Moved, Fault> {
-        let mut buffer = turn.pool.take().ok_or_else(Fault::no_buffer)?;
+        let mut buffer = turn.pool.take_or_make().ok_or_else(Fault::no_buffer)?;
         let len = len.min(buffer.len());
         turn.tally.calls += 1;
         let got = moved(|| socket::receive(sock, &mut buffer[..len])).map_err(Fault::Connection)?;

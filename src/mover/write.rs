@@ -37,7 +37,7 @@ impl SendMethod for Write {
         let held = match self.held.take() {
             Some(held) if held.holds(at) => held,
             stale => {
-                let Some(buffer) = stale.map(ReadAhead::into_buffer).or_else(|| turn.pool.take()) else {
+                let Some(buffer) = stale.map(ReadAhead::into_buffer).or_else(|| turn.pool.take_or_make()) else {
                     return Err(Fault::no_buffer());
                 };
                 ReadAhead::fill(buffer, source, at, len, turn)?

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::read_ahead::ReadAhead;
-use super::{Fault, Moved, Pool, PoolBuf, SendMethod, SendRow, Source, Turn, moved};
+use super::{Fault, Moved, PoolBuf, SendMethod, SendRow, Source, Turn, moved};
 use crate::sys::{socket, zerocopy};
 
 /// Completions are looked for after so many sends; each waiting one costs the socket's option memory.
@@ -132,8 +132,8 @@ impl Zerocopy {
         match turn.pool.take() {
             Some(buffer) => Ok(Some(buffer)),
             None if !self.lent.is_empty() => Ok(None),
-            // Other streams hold all buffers and nothing of ours would wake us: a private one, dropped after use.
-            None => Pool::new(turn.pool.buffer_bytes()).take().map(Some).ok_or_else(Fault::no_buffer),
+            // Other streams hold all buffers, and nothing of ours would wake us.
+            None => turn.pool.take_or_make().map(Some).ok_or_else(Fault::no_buffer),
         }
     }
 

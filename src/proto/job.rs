@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::message::{JobId, Reply};
 use super::wire::Token;
 
-/// A token that was not used for so long is void.
+/// The tokens of a job of which no stream joined for so long are void.
 pub const JOIN_MAX: Duration = Duration::from_secs(10);
 /// Most jobs of one session at a time.
 pub const JOBS_PER_SESSION_MAX: usize = 8;
@@ -72,7 +72,7 @@ pub struct JobTable {
 }
 
 impl JobTable {
-    /// A new job whose streams may join with `tokens` until [`JOIN_MAX`] from `now`.
+    /// A new job whose streams may join with `tokens` until none has for [`JOIN_MAX`]: a thousand take a while.
     pub fn handle_prepare(&mut self, session: SessionId, tokens: &[Token], now: Instant) -> Result<JobId, JobError> {
         if self.jobs.keys().filter(|key| key.0 == session).count() >= JOBS_PER_SESSION_MAX {
             return Err(JobError::TooMany);
@@ -98,6 +98,7 @@ impl JobTable {
             return None;
         }
         job.joined += 1;
+        job.void_at = now + JOIN_MAX;
         Some(seat)
     }
 
@@ -170,6 +171,12 @@ mod tests {
         assert_eq!(table.handle_join(&token(1), now), None);
         table.handle_prepare(2, &[token(1)], now).unwrap();
         assert_eq!(table.handle_join(&token(1), now + JOIN_MAX), None);
+        // Each stream that joins gives the others time.
+        let job = table.handle_prepare(3, &[token(1), token(2)], now).unwrap();
+        let later = now + JOIN_MAX / 2;
+        assert!(table.handle_join(&token(1), later).is_some());
+        assert!(!table.handle_timeout(now + JOIN_MAX).contains(&(3, job)));
+        assert!(table.handle_timeout(later + JOIN_MAX).contains(&(3, job)));
     }
 
     #[test]

@@ -103,10 +103,12 @@ impl Admission {
 
     fn let_in(&self, grant: &Grant, now: Instant) -> Verdict {
         let rights = grant.rights.intersection(self.policy.allow);
-        let left_s = grant.expires_unix_s.map(|expires| expires.saturating_sub(unix_s()));
-        let until = left_s.and_then(|left_s| now.checked_add(Duration::from_secs(left_s)));
+        // To the moment: what looks once more whether the ticket is still valid would else be earlier, and say less.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = grant.expires_unix_s.map(|expires| Duration::from_secs(expires).saturating_sub(since));
+        let until = left.and_then(|left| now.checked_add(left));
         let admitted = Admitted { rights, ticket: Some(grant.id), folder: grant.folder.clone(), until };
-        Verdict::Welcome(admitted, welcome(rights, left_s))
+        Verdict::Welcome(admitted, welcome(rights, left.map(|left| left.as_secs())))
     }
 
     fn judge_stranger(&self, strangers: usize, now: Instant) -> Verdict {

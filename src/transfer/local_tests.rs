@@ -49,8 +49,8 @@ fn a_copy_that_was_broken_off_goes_on_where_it_was() {
 fn a_source_that_changes_meanwhile_is_not_taken_for_what_it_was() {
     for verify in [true, false] {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("from"), noise(64 * MIB)).unwrap();
-        let options = CopyOptions { verify, limit: Some(16 * MIB), ..CopyOptions::default() };
+        std::fs::write(dir.path().join("from"), noise(128 * MIB)).unwrap();
+        let options = CopyOptions { verify, limit: Some(4 * MIB), ..CopyOptions::default() };
         let mut ends = Ends::begin(&plan(dir.path(), options), &mut ()).unwrap();
         while ends.sink.moved_bytes().0 < 2 * MIB {
             ends.pump().unwrap();

@@ -135,10 +135,16 @@ impl Site {
 
     /// Cut all connections after so many more of those bytes, and wait for that.
     #[track_caller]
-    pub fn cut(&self, which: Which, bytes: u64, mut running: Running) -> Running {
+    pub fn cut(&self, which: Which, bytes: u64, running: Running) -> Running {
         let cuts = self.proxy.cuts();
         self.proxy.cut_after(which, bytes);
-        match self.proxy.wait_cuts(cuts + 1, || running.is_over()) {
+        self.wait_cut(cuts + 1, running)
+    }
+
+    /// Wait until all connections were cut so often.
+    #[track_caller]
+    pub fn wait_cut(&self, cuts: u64, mut running: Running) -> Running {
+        match self.proxy.wait_cuts(cuts, || running.is_over()) {
             true => running,
             false => panic!("it is over before so much passed: {:#?}", running.finish()),
         }

@@ -293,6 +293,9 @@ mod tests {
         std::thread::spawn(|| {
             let mut client = client("sh -c 'echo slow >&2; echo motd; exec sleep 60'");
             let interrupts = hold_interrupts().unwrap();
+            while client.words().last().is_empty() {
+                std::thread::yield_now();
+            }
             let until = Instant::now() + Duration::from_millis(300);
             let error = wait_for_ticket(&mut client, &"nas".parse().unwrap(), until, &interrupts).unwrap_err();
             assert!(error.to_string().starts_with("nas: no linerate got ready within 60 s: slow: "), "{error}");
