@@ -72,7 +72,6 @@ fn copy(
         existing: Existing::Replace,
         owner: false,
         xattrs: false,
-        sparse: true,
         direct: Direct::Auto,
     };
     let storage = FileStorage::open(&dir.path().join("journal"))?;

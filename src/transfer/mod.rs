@@ -81,7 +81,6 @@ fn landing_options(options: &CopyOptions) -> LandingOptions {
         existing: options.existing,
         owner: options.owner,
         xattrs: options.xattrs,
-        sparse: true,
         direct: options.direct,
     }
 }

@@ -36,7 +36,6 @@ pub struct State {
     paths: HashMap<FileNumber, Vec<u8>>,
     next_file: FileNumber,
     blocks: usize,
-    is_finished: bool,
 }
 
 impl State {
@@ -53,11 +52,6 @@ impl State {
     /// A number that no file has.
     pub fn next_file(&self) -> FileNumber {
         self.next_file
-    }
-
-    /// Whether the copy is complete.
-    pub fn is_finished(&self) -> bool {
-        self.is_finished
     }
 
     pub(super) fn apply(&mut self, record: &Record) {
@@ -78,7 +72,8 @@ impl State {
             Record::FileDropped { file } | Record::FileDone { file, .. } => self.end(*file),
             // They matter where a journal is read, not to who wrote it.
             Record::Synced { .. } | Record::Restarted { .. } => {}
-            Record::Finished => self.is_finished = true,
+            // Every file was done before, or dropped.
+            Record::Finished => {}
         }
     }
 

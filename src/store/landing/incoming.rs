@@ -94,7 +94,7 @@ impl<S: Storage> Landing<S> {
         }
         let temporary = self.temporary(&place_of(entry)?)?;
         let file = self.disk.create(&temporary, attributes::OWNER_ONLY).map_err(|error| error.about(&shown(entry)))?;
-        let room = if is_sparse && self.options.sparse { Room::Holes } else { Room::Reserved };
+        let room = if is_sparse { Room::Holes } else { Room::Reserved };
         let begun = self.begin_with(entry, file, &temporary, (block_bytes, room));
         if begun.is_err() {
             let _ = self.disk.remove(&temporary);
@@ -155,8 +155,7 @@ impl<S: Storage> Landing<S> {
         temporary: RelativePath,
         partial: &Partial,
     ) -> Result<Incoming, StoreError> {
-        let (len, is_sparse) = file_of(entry)?;
-        let makes_holes = is_sparse && self.options.sparse;
+        let (len, makes_holes) = file_of(entry)?;
         let numbers = (partial.file, partial.block_bytes);
         let mut incoming = Incoming::new(entry, file, temporary, numbers, makes_holes)?;
         self.bypass(&mut incoming)?;
@@ -415,7 +414,8 @@ impl Incoming {
     }
 
     /// The ranges that are not written yet: start and end, bytes.
-    pub fn missing(&self) -> Vec<(u64, u64)> {
+    #[cfg(test)]
+    pub(super) fn missing(&self) -> Vec<(u64, u64)> {
         self.written().done.gaps(self.len)
     }
 

@@ -17,7 +17,7 @@
 //! | `incoming` | one file while it is being written |
 //! | `sharing` | what the kernel copies from another file, or shares with it |
 //! | `commit` | syncing, the journal, renaming |
-//! | `tree` | folders, links, the lock, leftovers |
+//! | `tree` | folders, links, leftovers |
 //! | `present` | what is there already; reading back |
 //! | `prune` | removing what the source does not have |
 //! | `attributes` | owner, extended attributes, mode, time |
@@ -51,7 +51,6 @@ pub use commit::{Committed, SYNC_EACH_MAX};
 pub use disk::{Operation, Witness};
 pub use incoming::{Incoming, Ready};
 pub use prune::Pruned;
-pub use tree::Lock;
 
 use super::StoreError;
 use super::confined::{Kind, Metadata, RelativePath, Root};
@@ -75,8 +74,6 @@ pub struct LandingOptions {
     pub owner: bool,
     /// Set extended attributes; those that give rights only if the owner is set too.
     pub xattrs: bool,
-    /// Keep the holes of files that have some.
-    pub sparse: bool,
     /// Whether big files are written past the page cache.
     pub direct: Direct,
 }

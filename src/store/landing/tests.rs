@@ -13,7 +13,6 @@ pub(super) const OPTIONS: LandingOptions = LandingOptions {
     existing: Existing::Replace,
     owner: false,
     xattrs: false,
-    sparse: true,
     direct: Direct::Auto,
 };
 
@@ -427,16 +426,6 @@ fn only_the_named_folders_and_the_root_itself_are_swept() {
     assert_eq!(std::fs::read_dir(to("other")).unwrap().count(), 1);
     assert_eq!(landing.sweep(&[RelativePath::root()]).unwrap(), 1);
     landing.abandon(known).unwrap();
-}
-
-#[test]
-fn a_second_copy_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let open = || Root::open(dir.path()).unwrap();
-    let held = Lock::take(&open()).unwrap();
-    assert!(Lock::take(&open()).unwrap_err().to_string().contains("another copy"));
-    drop(held);
-    Lock::take(&open()).unwrap();
 }
 
 /// `cargo test --release -- --ignored small_files_per_second --nocapture`, with TMPDIR on what is to be measured.

@@ -1,40 +1,18 @@
-//! Folders, links, the lock of a destination, and what earlier runs left behind.
+//! Folders, links, and what earlier runs left behind.
 //!
 //! Folders are made for their owner alone and get their mode and time at the end, deepest first: whatever is put
 //! into one changes its time, and a mode without `w` would keep everything out.
 
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
 
 use super::{Decision, Landing, attributes, place_of, shown};
 use crate::proto::manifest::{Entry, EntryKind};
 use crate::store::StoreError;
-use crate::store::confined::{Kind, RelativePath, Root};
+use crate::store::confined::{Kind, RelativePath};
 use crate::store::journal::Storage;
 
 /// Most folders that a sweep has still to look into at any time.
 const SWEEP_FOLDERS_MAX: usize = 1 << 20;
-
-/// Keeps a second copy out of a destination. It is held on the folder itself, so nothing is left behind.
-#[derive(Debug)]
-pub struct Lock {
-    _folder: File,
-}
-
-impl Lock {
-    /// Take it, or say who has it. Filesystems without locks let everybody in.
-    ///
-    /// Only copies to the very same folder see each other, not one to a folder in it.
-    pub fn take(root: &Root) -> Result<Lock, StoreError> {
-        let folder = root.open_folder(&RelativePath::root())?;
-        match folder.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                Err(StoreError::unfit("the destination", "another copy to it is running: wait for it"))
-            }
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock { _folder: folder }),
-        }
-    }
-}
 
 impl<S: Storage> Landing<S> {
     /// Make a folder, open to its owner alone for now. One that is there is used; false if a file that has its name

@@ -37,7 +37,7 @@ mod race_tests;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use super::StoreError;
@@ -98,8 +98,6 @@ pub struct ScanOptions {
     pub hard_links: bool,
     /// Do not enter folders that lie so deep below what the scan begins with; `None` for any depth.
     pub depth_max: Option<usize>,
-    /// Do not enter what is mounted from another filesystem; its folder itself is an entry.
-    pub same_device: bool,
     /// One thread, and names in order: for tests, since it holds all names of a folder at once.
     pub sorted: bool,
 }
@@ -114,7 +112,6 @@ impl Default for ScanOptions {
             xattrs: false,
             hard_links: false,
             depth_max: None,
-            same_device: false,
             sorted: false,
         }
     }
@@ -154,17 +151,6 @@ pub struct ScanSummary {
     pub waiting_max: usize,
     /// It came to its end: it was not given up, and no thread failed.
     pub is_complete: bool,
-}
-
-/// What there is to receive at the moment.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Polled {
-    /// Entries.
-    Batch(Vec<Entry>),
-    /// Nothing yet.
-    Pending,
-    /// Nothing any more: see [`Scan::finish`].
-    Ended,
 }
 
 /// A scan under way. Its batches are received by iterating; dropping it ends its threads.
@@ -209,15 +195,6 @@ impl Scan {
             scan.threads.push(thread);
         }
         Ok(scan)
-    }
-
-    /// What there is, without waiting.
-    pub fn poll(&mut self) -> Polled {
-        match self.receiver.as_ref().map(Receiver::try_recv) {
-            Some(Ok(batch)) => Polled::Batch(batch),
-            Some(Err(TryRecvError::Empty)) => Polled::Pending,
-            Some(Err(TryRecvError::Disconnected)) | None => Polled::Ended,
-        }
     }
 
     /// Give up if there is more, wait for the threads, and tell what came of it.

@@ -3,8 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Scan;
 use super::fixture::{Tree, with_threads};
-use super::{Polled, Scan};
 
 /// How often a changing tree is scanned.
 const SCANS: usize = 60;
@@ -75,21 +75,4 @@ fn threads_end_when_nobody_receives_any_more() {
         assert!(!summary.is_complete && summary.entries < 40_000, "{summary:?}");
         drop(Scan::start(vec![tree.top()], with_threads(threads)).unwrap());
     }
-}
-
-#[test]
-fn polling_never_waits_and_ends() {
-    let tree = Tree::new();
-    tree.file("a/b", b"1");
-    let mut scan = Scan::start(vec![tree.top()], with_threads(2)).unwrap();
-    let mut count = 0;
-    loop {
-        match scan.poll() {
-            Polled::Batch(batch) => count += batch.len(),
-            Polled::Pending => std::thread::yield_now(),
-            Polled::Ended => break,
-        }
-    }
-    assert_eq!(count, 3);
-    assert!(scan.finish().is_complete);
 }

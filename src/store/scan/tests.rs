@@ -175,24 +175,6 @@ fn extended_attributes_come_if_asked_for() {
     assert!(tree.scan(sorted()).0[1].attributes.xattrs.is_empty());
 }
 
-#[test]
-fn other_filesystems_are_left_if_asked_for() {
-    let root = Arc::new(Root::open(std::path::Path::new("/dev")).unwrap());
-    let options = ScanOptions { same_device: true, ..sorted() };
-    let (entries, _) = collect(Scan::start(vec![Top::whole(root)], options).unwrap());
-    let paths = names(&entries);
-    let is_mounted = |path: &str| {
-        use std::os::unix::fs::MetadataExt;
-        let device = |path: &str| std::fs::metadata(path).map(|known| known.dev()).ok();
-        device(path).is_some_and(|own| Some(own) != device("/dev"))
-    };
-    if is_mounted("/dev/shm") {
-        assert!(paths.iter().any(|path| path == "shm") && !paths.iter().any(|path| path.starts_with("shm/")));
-    } else {
-        println!("skipped: nothing is mounted at /dev/shm");
-    }
-}
-
 /// Something to put into a tree; what cannot be put there is left out.
 fn thing() -> impl Strategy<Value = (Vec<&'static str>, u8)> {
     let name = proptest::sample::select(&["a", "b", "c", "\n", "d e"][..]);

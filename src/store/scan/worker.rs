@@ -278,9 +278,6 @@ impl Worker {
         if known.kind != Kind::Directory {
             return None;
         }
-        if self.common.options.same_device && self.common.known.get(top).is_some_and(|top| top.device != known.device) {
-            return None;
-        }
         let names = |path: &RelativePath| path.names().count();
         let depth = || names(&from.from.path) + 1 - self.common.tops.get(top).map_or(0, |top| names(&top.path));
         if self.common.options.depth_max.is_some_and(|max| depth() >= max) {
