@@ -76,7 +76,7 @@ fn copy(
     };
     let storage = FileStorage::open(&dir.path().join("journal"))?;
     let identity = Identity::new(b"from", b"to", &[0; 32]);
-    let journal = Journal::open_or_create(storage, identity, durability != Durability::None, boot_id())?;
+    let journal = Journal::open_or_create(storage, identity, durability != Durability::None, boot_id()?)?;
     let landing = Landing::open(Arc::new(Root::open(&to)?), journal, options)?;
     let entries = entries(size);
     for folder in 0..size.0 {

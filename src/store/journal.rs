@@ -4,7 +4,7 @@
 //! A header (magic, version, the copy's identity, a random salt, the boot during which it was begun), then records:
 //! length (u32, little endian), checksum (8 bytes), body (postcard). The checksum is the start of a SHA-256 over the
 //! header's own checksum, the place in the file, and the body: a record of another journal, or one in another place,
-//! does not count. What follows the first record that does not check out is cut and reported, never guessed at.
+//! does not count. What follows the first record that does not check out is cut, never guessed at.
 //!
 //! # What is believed
 //! Blocks are noted when they are written, without waiting for the disk. As long as the machine runs, what was written
@@ -21,6 +21,8 @@ pub mod storage;
 
 #[cfg(test)]
 mod tests;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -426,11 +428,19 @@ fn sum(salt: &[u8], at: u64, body: &[u8]) -> [u8; SUM_BYTES] {
     start
 }
 
-/// What identifies the present run of the machine; zeros where the kernel does not say, which no run shares with one
-/// that does.
-pub fn boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+/// What identifies the present run of the machine. Where the kernel does not say it is another one each time, so that
+/// only what was synced is believed.
+pub fn boot_id() -> Result<[u8; 16], StoreError> {
+    boot_id_in(Path::new("/proc/sys/kernel/random/boot_id"))
+}
+
+fn boot_id_in(file: &Path) -> Result<[u8; 16], StoreError> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
     let mut id = [0; 16];
-    id.copy_from_slice(&Sha256::digest(text.trim().as_bytes())[..16]);
-    id
+    match text.trim() {
+        "" => getrandom::fill(&mut id)
+            .map_err(|_| StoreError::unfit("the journal of the copy", "no random number can be had"))?,
+        said => id.copy_from_slice(&Sha256::digest(said.as_bytes())[..16]),
+    }
+    Ok(id)
 }

@@ -135,7 +135,8 @@ impl Pair {
 fn sink(dir: &Path, options: &CopyOptions, bell: &Bell) -> Sink {
     let destination = Destination::own(&dir.join("to"), &[Some(b"from".to_vec())]).unwrap();
     let storage = FileStorage::open(&dir.join("journal")).unwrap();
-    let journal = Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id()).unwrap();
+    let journal =
+        Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id().unwrap()).unwrap();
     let landing = Landing::open(destination.root.clone(), journal, landing_options(options)).unwrap();
     let setup = SinkSetup {
         destination,

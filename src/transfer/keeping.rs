@@ -96,7 +96,7 @@ pub fn journal(
 ) -> Result<Journal<FileStorage>, KeepError> {
     let identity = identity(source, destination, options)?;
     let storage = FileStorage::open(&journal_path(places, &identity)?)?;
-    Ok(Journal::open_or_create(storage, identity, options.durability != Durability::None, boot_id())?)
+    Ok(Journal::open_or_create(storage, identity, options.durability != Durability::None, boot_id()?)?)
 }
 
 /// Whether a copy from `source` to this destination was begun and not brought to its end.

@@ -104,7 +104,8 @@ impl Receiving {
 
 fn landing(dir: &Path, destination: &Destination, options: &CopyOptions) -> Landing {
     let storage = FileStorage::open(&dir.join("journal")).unwrap();
-    let journal = Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id()).unwrap();
+    let journal =
+        Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id().unwrap()).unwrap();
     Landing::open(destination.root.clone(), journal, landing_options(options)).unwrap()
 }
 

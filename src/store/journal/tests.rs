@@ -246,3 +246,14 @@ fn a_journal_in_a_file_is_private_locked_and_goes_on() {
     std::os::unix::fs::symlink("elsewhere", &path).unwrap();
     assert!(FileStorage::open(&path).is_err());
 }
+
+#[test]
+fn two_runs_of_a_machine_that_does_not_name_them_are_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("boot_id");
+    assert_ne!(boot_id_in(&file).unwrap(), boot_id_in(&file).unwrap());
+    std::fs::write(&file, "\n").unwrap();
+    assert_ne!(boot_id_in(&file).unwrap(), boot_id_in(&file).unwrap());
+    std::fs::write(&file, "5a1f3c6e\n").unwrap();
+    assert_eq!(boot_id_in(&file).unwrap(), boot_id_in(&file).unwrap());
+}

@@ -17,7 +17,7 @@ pub(super) const OPTIONS: LandingOptions = LandingOptions {
 };
 
 pub(super) fn land(dir: &Path, options: LandingOptions, witness: Option<Arc<dyn Witness>>) -> Landing {
-    land_in_boot(dir, options, witness, boot_id())
+    land_in_boot(dir, options, witness, boot_id().unwrap())
 }
 
 fn land_in_boot(dir: &Path, options: LandingOptions, witness: Option<Arc<dyn Witness>>, boot: [u8; 16]) -> Landing {
