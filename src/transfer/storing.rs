@@ -500,12 +500,12 @@ pub(super) fn note_all(shared: &Shared, is_last: bool) {
     }
     let files: Vec<(&Incoming, &[(u64, BlockHash)])> =
         files.iter().map(|(file, blocks)| (file.as_ref(), blocks.as_slice())).collect();
-    let blocks: u64 = files.iter().map(|(_, blocks)| blocks.len() as u64).sum();
-    if blocks == 0 {
+    if files.is_empty() {
         return;
     }
+    let bytes = files.iter().map(|(file, blocks)| bytes_of(shared.cut, file.len(), blocks)).sum();
     // What is noted outlasts this process, what is synced the machine: the one is cheap, the other now and then.
-    let unsynced = shared.unsynced_bytes.fetch_add(blocks * shared.cut.block_bytes(0), Ordering::Relaxed);
+    let unsynced = shared.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
     let noted = if is_last || unsynced >= SYNC_AFTER_BYTES {
         shared.unsynced_bytes.store(0, Ordering::Relaxed);
         shared.landing.checkpoint(&files)
@@ -515,5 +515,27 @@ pub(super) fn note_all(shared: &Shared, is_last: bool) {
     if let Err(error) = noted {
         // The copy goes on; after a break more has to be sent again.
         tracing::warn!(%error, "the journal of the copy cannot be kept");
+    }
+}
+
+/// Bytes of these blocks of a file: the longer it is, the longer they are.
+fn bytes_of(cut: Cut, len: u64, blocks: &[(u64, BlockHash)]) -> u64 {
+    let block_bytes = |block: u64| Some(cut.block_range(len, u32::try_from(block).ok()?)?.1);
+    blocks.iter().filter_map(|(block, _)| block_bytes(*block)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_long_files_count_as_what_they_are() {
+        let cut = Cut { piece_bytes: 1 << 20 };
+        let blocks = |count: u64| -> Vec<_> { (0..count).map(|block| (block, UNVERIFIED)).collect() };
+        // The last is a short one, and one that the file does not have is nothing.
+        assert_eq!(bytes_of(cut, (3 << 20) + 5, &blocks(5)), (3 << 20) + 5);
+        let (len, block_bytes) = (1 << 40, cut.block_bytes(1 << 40));
+        assert!(block_bytes > 1 << 20);
+        assert_eq!(bytes_of(cut, len, &blocks(128)), 128 * block_bytes);
     }
 }
