@@ -77,8 +77,11 @@ fn reread(
     let read = match shared.landing.reread(&batch) {
         Ok(read) => read,
         Err(error) => {
-            failed.extend(batch.iter().map(|ready| (ready.id(), error.to_string())));
-            Vec::new()
+            for ready in batch {
+                failed.push((ready.id(), error.to_string()));
+                let _ = shared.landing.abandon_ready(ready);
+            }
+            return right;
         }
     };
     for ((ready, read), hash) in batch.into_iter().zip(read).zip(hashes) {

@@ -20,7 +20,7 @@ use crate::proto::manifest::{Attributes, Entry, EntryId, EntryKind};
 use crate::proto::verify::{BlockHash, hash_block};
 use crate::proto::wire::{Frame, FrameKind, Length};
 use crate::store::journal::{FileStorage, Identity, Journal, boot_id};
-use crate::store::landing::Landing;
+use crate::store::landing::{Landing, Operation, Witness};
 
 const PIECE: u64 = 256 << 10;
 /// Two blocks, the second a short one.
@@ -38,11 +38,15 @@ struct Receiving {
 
 impl Receiving {
     fn new(dir: tempfile::TempDir, options: &CopyOptions) -> Receiving {
+        Receiving::witnessed(dir, options, None)
+    }
+
+    fn witnessed(dir: tempfile::TempDir, options: &CopyOptions, witness: Option<Arc<dyn Witness>>) -> Receiving {
         let poll = Poll::new().unwrap();
         let bell = Bell::new(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
         let destination = Destination::own(&dir.path().join("to"), &[None]).unwrap();
         let setup = SinkSetup {
-            landing: landing(dir.path(), &destination, options),
+            landing: landing(dir.path(), &destination, options, witness),
             destination,
             options: options.clone(),
             storers: 2,
@@ -102,11 +106,12 @@ impl Receiving {
     }
 }
 
-fn landing(dir: &Path, destination: &Destination, options: &CopyOptions) -> Landing {
+fn landing(dir: &Path, destination: &Destination, options: &CopyOptions, witness: Option<Arc<dyn Witness>>) -> Landing {
     let storage = FileStorage::open(&dir.join("journal")).unwrap();
     let journal =
         Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id().unwrap()).unwrap();
-    Landing::open(destination.root.clone(), journal, landing_options(options)).unwrap()
+    let options = landing_options(options);
+    Landing::open_witnessed(destination.root.clone(), journal, options, witness).unwrap()
 }
 
 fn options() -> CopyOptions {
@@ -183,7 +188,7 @@ fn a_stray_piece_of_a_file_that_an_earlier_run_stored_does_not_lose_it() {
     let whole = entry(1, "whole", file(LEN));
     {
         let destination = Destination::own(&dir.path().join("to"), &[None]).unwrap();
-        let landing = landing(dir.path(), &destination, &options());
+        let landing = landing(dir.path(), &destination, &options(), None);
         let incoming = landing.begin(&whole, Cut { piece_bytes: PIECE }.block_bytes(LEN)).unwrap();
         landing.write_at(&incoming, 0, &bytes).unwrap();
         let blocks: Vec<_> = (0..).zip(block_hashes(&bytes)).collect();
@@ -201,6 +206,32 @@ fn a_stray_piece_of_a_file_that_an_earlier_run_stored_does_not_lose_it() {
     assert!(receiving.settled.values().all(|one| matches!(one, Settlement::Done(Some(_)))), "{:?}", receiving.settled);
     assert_eq!(receiving.sink.resumed().0, LEN);
     assert_eq!(std::fs::read(receiving.dir.path().join("to/whole")).unwrap(), bytes);
+}
+
+/// A disk that cannot be synced.
+#[derive(Debug)]
+struct Unsyncable;
+
+impl Witness for Unsyncable {
+    fn before(&self, operation: &Operation<'_>) -> std::io::Result<()> {
+        match operation {
+            Operation::SyncAll => Err(std::io::Error::from_raw_os_error(libc::EIO)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_back_leaves_no_temporary() {
+    let options = CopyOptions { reread: true, durability: Durability::File, ..options() };
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiving = Receiving::witnessed(dir, &options, Some(Arc::new(Unsyncable)));
+    receiving.say(CopyMessage::Entries(vec![entry(0, "empty", file(0)), entry(1, "large", file(LEN))]));
+    receiving.hear_wants(1);
+    receiving.send_whole(1, &[7; LEN as usize]);
+    receiving.hear_end(2);
+    assert!(receiving.settled.values().all(|one| matches!(one, Settlement::Failed(_))), "{:?}", receiving.settled);
+    assert_eq!(std::fs::read_dir(receiving.dir.path().join("to")).unwrap().count(), 0);
 }
 
 #[test]
