@@ -105,3 +105,19 @@ fn what_goes_past_the_cache_is_read_back_right() {
     assert_eq!((&receipt["settings"]["reread"], &receipt["verified"]), (&true.into(), &true.into()));
     no_temporaries(&at.join("to"));
 }
+
+#[test]
+fn what_is_there_in_another_case_is_not_deleted_on_vfat() {
+    let dir = folder();
+    let (file, at) = (dir.path().join("image"), dir.path().join("mounted"));
+    let Some(_image) = Image::mount(&file, &at, &["mkfs.vfat"], "loop") else { return };
+    let to = at.join("to");
+    std::fs::create_dir_all(to.join("DCIM/Old")).unwrap();
+    std::fs::write(to.join("DCIM/A.jpg"), b"other").unwrap();
+    std::fs::write(to.join("DCIM/Old/gone.jpg"), b"old").unwrap();
+    Tree::at(dir.path().join("tree")).file("dcim/a.JPG", b"1").file("dcim/b.jpg", b"2").settle();
+    copy_in(dir.path(), &["--durability", "none", "--delete", "--yes", "tree/.", "mounted/to"]).expect(0);
+    assert_eq!(std::fs::read(to.join("dcim/a.jpg")).unwrap(), b"1");
+    assert_eq!(std::fs::read(to.join("dcim/b.jpg")).unwrap(), b"2");
+    assert!(!to.join("dcim/old").exists());
+}

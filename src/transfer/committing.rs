@@ -232,14 +232,20 @@ fn prune(shared: &Shared, ending: &mut Ending) {
         Err(error) => return add(ending, Vec::new(), error.to_string()),
     };
     let seen = std::mem::take(&mut shared.lock().seen);
-    let keeps = |path: &[u8]| seen.contains(&path_key(path));
+    let keeps = |path: &[u8]| seen.contains(&seen_key(path, shared.folded.is_some()));
     let pruned =
         shared.landing.prune(&shared.destination.tops, &filter, &keeps, super::sink::is_rehearsal(&shared.options));
     ending.deleted = pruned.removed;
     pruned.failed.into_iter().for_each(|(path, error)| add(ending, path, error.reason()));
 }
 
-/// What is remembered of a path of the source: two that share it only make something stay.
+/// What is remembered of a path of the source where what it lacks is removed. Where case is ignored a file may be here
+/// under a name in another case than the one it came by, and has to stay.
+pub(super) fn seen_key(path: &[u8], folds_case: bool) -> u64 {
+    if folds_case { path_key(String::from_utf8_lossy(path).to_lowercase().as_bytes()) } else { path_key(path) }
+}
+
+/// A path in short: two that share it only make something stay.
 pub(super) fn path_key(path: &[u8]) -> u64 {
     let hash = blake3::hash(path);
     hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
@@ -258,4 +264,16 @@ pub(super) fn hashes_of(shared: &Shared, entry: &Entry) -> Option<Vec<BlockHash>
     let mut hasher = FileHasher::default();
     let name = path.to_string();
     (0..layout.blocks()).map(|block| hasher.block(&file, &name, (&layout, block), &|_| {}).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_here_in_another_case_stays_where_case_is_ignored() {
+        assert_eq!(seen_key(b"dcim/X.jpg", true), seen_key(b"DCIM/x.JPG", true));
+        assert_ne!(seen_key(b"dcim/X.jpg", false), seen_key(b"DCIM/x.JPG", false));
+        assert_ne!(seen_key(b"dcim/x.jpg", true), seen_key(b"dcim/y.jpg", true));
+    }
 }

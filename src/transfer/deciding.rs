@@ -151,9 +151,8 @@ fn decided(shared: &Shared, entry: &Entry, ready: &mut Option<Ready>) -> Decisio
 /// The entry that came before and has the same name for a filesystem that ignores case.
 fn collision(shared: &Shared, entry: &Entry) -> Option<String> {
     let folded = shared.folded.as_ref()?;
-    let lower = String::from_utf8_lossy(&entry.path).to_lowercase();
     let mut folded = folded.lock().unwrap_or_else(PoisonError::into_inner);
-    match folded.entry(super::committing::path_key(lower.as_bytes())) {
+    match folded.entry(super::committing::seen_key(&entry.path, true)) {
         Slot::Occupied(before) if *before.get() != entry.path => Some(printable(before.get())),
         Slot::Occupied(_) => None,
         Slot::Vacant(slot) => {

@@ -236,7 +236,8 @@ impl Sink {
                 let place = |entry| self.shared.destination.place(entry);
                 let entries = entries.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
                 if self.shared.options.delete {
-                    seen.extend(entries.iter().map(|entry| committing::path_key(&entry.path)));
+                    let folds_case = self.shared.folded.is_some();
+                    seen.extend(entries.iter().map(|entry| committing::seen_key(&entry.path, folds_case)));
                 }
                 CopyMessage::Entries(entries)
             }
