@@ -196,8 +196,8 @@ impl<S: Storage> Landing<S> {
             (EntryKind::Folder, Kind::Symlink) => {
                 return fail("is a symbolic link, where a folder is to be: move it away");
             }
-            // Whatever is in the folder would take its place.
-            (EntryKind::Folder, _) if self.options.existing == Existing::Replace => {
+            // Whatever is in the folder would take its place, however new the file is.
+            (EntryKind::Folder, _) if matches!(self.options.existing, Existing::Replace | Existing::KeepNewer) => {
                 return fail("is a file, where a folder is to be: move it away");
             }
             (EntryKind::File { len, .. }, Kind::File) if found.len == *len && is_as_old(entry, &found) => {

@@ -248,7 +248,7 @@ fn a_folder_and_a_file_do_not_take_each_others_place() {
 }
 
 #[test]
-fn what_is_in_the_way_of_a_folder_goes_or_stays_as_is_decided() {
+fn a_file_in_the_way_of_a_folder_stays() {
     for (existing, age) in
         [(Existing::Skip, 5), (Existing::Fail, 5), (Existing::KeepNewer, 5), (Existing::KeepNewer, 2_000_000_000)]
     {
@@ -261,12 +261,11 @@ fn what_is_in_the_way_of_a_folder_goes_or_stays_as_is_decided() {
         let folder = entry(0, "name", EntryKind::Folder);
         let decided = landing.decide(&folder);
         let made = landing.make_folder(&folder);
-        assert_eq!(path.is_dir(), matches!(decided, Decision::Make), "{existing:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"file", "{existing:?}");
         match decided {
-            Decision::Make => assert!(made.unwrap()),
-            Decision::Skip(_) => assert!(!made.unwrap()),
+            Decision::Skip(_) if existing == Existing::Skip => assert!(!made.unwrap()),
             Decision::Fail(error) => assert_eq!(made.unwrap_err().to_string(), error.to_string()),
-            other => panic!("{other:?}"),
+            other => panic!("{existing:?}: {other:?}"),
         }
     }
 }

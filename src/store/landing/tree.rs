@@ -28,10 +28,6 @@ impl<S: Storage> Landing<S> {
             Decision::Fail(error) => return Err(error),
             Decision::Make | Decision::Resume { .. } => {}
         }
-        // No folder and no link: that is decided.
-        if self.disk.root.metadata(&path).is_ok() {
-            self.disk.remove(&path)?;
-        }
         self.disk.make_folder(&path)?;
         self.folder_changed(&path);
         Ok(true)
