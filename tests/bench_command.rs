@@ -240,8 +240,8 @@ fn a_sink_in_the_served_folder_is_filled_and_leaves_nothing_behind() {
 
     let refused: [(&str, &str); 4] = [
         ("mine", "mine: exists already and is not overwritten"),
-        ("../out", "leads out of the served folder"),
-        ("/etc/out", "leads out of the served folder"),
+        ("../out", "leads out of the folder"),
+        ("/etc/out", "leads out of the folder"),
         ("no/folder", "No such file or directory"),
     ];
     for (sink, reason) in refused {

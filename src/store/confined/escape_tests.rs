@@ -9,7 +9,7 @@ use super::fixture::{CONTENT, Fixture, path, read, roots_at};
 use super::{HANDLE_LIFE, Links, NAME_BYTES_MAX, RelativePath, Root};
 use crate::text::printable;
 
-const OUT: &str = "leads out of the served folder";
+const OUT: &str = "leads out of the folder";
 const THROUGH: &str = "through a symbolic link";
 
 /// Every operation that writes refuses the path.

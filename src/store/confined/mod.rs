@@ -104,7 +104,7 @@ impl Root {
                 .map_err(|error| Refusal::System(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))),
             false => self.resolver.folder(self.folder.as_fd(), path.as_bytes(), Links::Refused).map_err(Refusal::from),
         };
-        let folder = folder.map_err(|refusal| refusal.about(path, "cannot be served as a folder"))?;
+        let folder = folder.map_err(|refusal| refusal.about(path, "cannot be opened as a folder"))?;
         Ok(Root::new(folder, self.resolver, HANDLE_LIFE))
     }
 
@@ -175,7 +175,7 @@ impl Root {
 fn open_folder(path: &Path) -> Result<OwnedFd, StoreError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|error| {
-        StoreError::system(&printable(path.as_os_str().as_bytes()), "cannot be served as a folder", error)
+        StoreError::system(&printable(path.as_os_str().as_bytes()), "cannot be opened as a folder", error)
     })
 }
 

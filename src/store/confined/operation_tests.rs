@@ -197,3 +197,14 @@ fn the_longest_path_works() {
         root.remove_file(&file).unwrap();
     }
 }
+
+#[test]
+fn a_folder_that_cannot_be_had_is_not_said_to_be_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, b"").unwrap();
+    let part = Root::open(dir.path()).unwrap().part(&RelativePath::parse(b"file").unwrap());
+    for error in [part.unwrap_err(), Root::open(&path).unwrap_err()] {
+        assert!(error.to_string().contains("cannot be opened as a folder"), "{error}");
+    }
+}

@@ -23,7 +23,7 @@ use super::{Links, RelativePath, Root};
 use crate::store::StoreError;
 use crate::sys::rename;
 
-pub(super) const CANNOT_OPEN: &str = "cannot be opened in the served folder";
+pub(super) const CANNOT_OPEN: &str = "cannot be opened in the folder";
 /// What a file is made with if nothing else is said.
 pub(super) const OWNER_ONLY: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 const CANNOT_CREATE: &str = "cannot be created";

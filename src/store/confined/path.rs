@@ -162,7 +162,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 /// Why the bytes are no path inside a root.
 fn fault(bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
-        return Some("does not name a file inside the served folder");
+        return Some("does not name a file inside the folder");
     }
     if let Some(why) = fault_of_len(bytes) {
         return Some(why);
@@ -171,13 +171,13 @@ fn fault(bytes: &[u8]) -> Option<&'static str> {
         return Some("is no possible path: it holds a NUL byte");
     }
     if bytes.starts_with(b"/") {
-        return Some("leads out of the served folder: name a path without a leading /");
+        return Some("leads out of the folder: name a path without a leading /");
     }
     let mut depth = 0;
     for name in bytes.split(|byte| *byte == b'/') {
         depth += 1;
         match name {
-            b".." => return Some("leads out of the served folder: name a path without .. in it"),
+            b".." => return Some("leads out of the folder: name a path without .. in it"),
             b"" | b"." => return Some("holds an empty name or a `.`: write each name once, with one / between"),
             _ if name.len() > NAME_BYTES_MAX => return Some("holds a name of more than 255 bytes, the most there is"),
             _ => {}
@@ -210,12 +210,12 @@ mod tests {
             (b"a/./b", "an empty name or a `.`"),
             (b"a//b", "an empty name or a `.`"),
             (b"a/", "an empty name or a `.`"),
-            (b"/", "leads out of the served folder"),
-            (b"/etc/passwd", "leads out of the served folder"),
-            (b"..", "leads out of the served folder"),
-            (b"../a", "leads out of the served folder"),
-            (b"a/../b", "leads out of the served folder"),
-            (b"a/..", "leads out of the served folder"),
+            (b"/", "leads out of the folder"),
+            (b"/etc/passwd", "leads out of the folder"),
+            (b"..", "leads out of the folder"),
+            (b"../a", "leads out of the folder"),
+            (b"a/../b", "leads out of the folder"),
+            (b"a/..", "leads out of the folder"),
             (b"a\0b", "a NUL byte"),
             (&[b'a'; NAME_BYTES_MAX + 1], "more than 255 bytes"),
             (&[b'a'; PATH_BYTES_MAX + 1], "longer than 4096 bytes"),

@@ -8,7 +8,7 @@ use super::path::RelativePath;
 use crate::store::StoreError;
 
 /// Out of the root, or through a link that the operation does not follow: the kernel's EXDEV and ELOOP.
-const LEADS_OUT: &str = "leads out of the served folder or through a symbolic link";
+const LEADS_OUT: &str = "leads out of the folder or through a symbolic link";
 
 /// Why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
