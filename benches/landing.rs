@@ -72,6 +72,7 @@ fn copy(
         existing: Existing::Replace,
         owner: false,
         xattrs: false,
+        resumes: true,
         direct: Direct::Auto,
     };
     let storage = FileStorage::open(&dir.path().join("journal"))?;

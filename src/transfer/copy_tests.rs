@@ -137,7 +137,7 @@ fn sink(dir: &Path, options: &CopyOptions, bell: &Bell) -> Sink {
     let storage = FileStorage::open(&dir.join("journal")).unwrap();
     let journal =
         Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id().unwrap()).unwrap();
-    let landing = Landing::open(destination.root.clone(), journal, landing_options(options)).unwrap();
+    let landing = Landing::open(destination.root.clone(), journal, landing_options(options, &destination)).unwrap();
     let setup = SinkSetup {
         destination,
         landing,

@@ -24,6 +24,8 @@ pub struct Destination {
     pub root: Arc<Root>,
     /// What the copy may touch in it: the names of the sources, or the one name that it gets.
     pub tops: Vec<RelativePath>,
+    /// Two of the sources may have a path in common.
+    pub merges: bool,
     /// The name of the one source, and what it is called here.
     renamed: Option<(Vec<u8>, Vec<u8>)>,
     /// What the same words meant before the folder was there that they name: a copy that was broken off goes on there.
@@ -99,12 +101,16 @@ impl Destination {
             Some(name) => RelativePath::parse(name).ok(),
         };
         let tops: BTreeSet<RelativePath> = names.iter().filter_map(top).collect();
-        Destination { root: Arc::new(root), tops: tops.into_iter().collect(), renamed: None, earlier: None }
+        // The content of a folder may hold what another source is called.
+        let merges = names.len() > tops.len() || names.len() > 1 && names.contains(&None);
+        let (root, tops) = (Arc::new(root), tops.into_iter().collect());
+        Destination { root, tops, merges, renamed: None, earlier: None }
     }
 
     fn renaming(root: Arc<Root>, top: RelativePath, from: Vec<u8>, to: Vec<u8>) -> Result<Destination, StoreError> {
         let renamed = (from != to).then_some((from, to));
-        Ok(Destination { root, tops: vec![top], renamed, earlier: None })
+        let tops = vec![top];
+        Ok(Destination { root, tops, merges: false, renamed, earlier: None })
     }
 
     fn or_earlier(mut self, earlier: Option<Destination>) -> Destination {
@@ -218,6 +224,17 @@ mod tests {
                 assert_eq!(place(to, path, first), Err(CopyError::Outside(1)), "{to} {path} {first}");
             }
         }
+    }
+
+    #[test]
+    fn sources_that_may_have_a_path_in_common_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let merges = |names: &[Option<&str>]| {
+            let names: Vec<_> = names.iter().map(|name| name.map(|name| name.as_bytes().to_vec())).collect();
+            Destination::own(dir.path(), &names).unwrap().merges
+        };
+        assert!(!merges(&[None]) && !merges(&[Some("a")]) && !merges(&[Some("a"), Some("b")]));
+        assert!(merges(&[None, None]) && merges(&[None, Some("a")]) && merges(&[Some("a"), Some("b"), Some("a")]));
     }
 
     #[test]

@@ -46,6 +46,29 @@ fn a_copy_that_was_broken_off_goes_on_where_it_was() {
 }
 
 #[test]
+fn two_files_that_come_to_one_path_are_not_mixed() {
+    let dir = tempfile::tempdir().unwrap();
+    let contents = [noise(24 * MIB), vec![7; 24 * MIB as usize]];
+    for (folder, content) in ["a/x", "x"].into_iter().zip(&contents) {
+        let path = dir.path().join(folder).join("file");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    std::fs::create_dir(dir.path().join("to")).unwrap();
+    let from = vec![dir.path().join("a/."), dir.path().join("x")];
+    let options = CopyOptions { durability: Durability::None, ..CopyOptions::default() };
+    let plan = LocalPlan { from, ..plan(dir.path(), options) };
+    for _ in 0..3 {
+        let done = run(&plan, &mut ()).result.unwrap();
+        assert_eq!(done.tally.failed.files, 0, "{:?}", done.tally.failures);
+        assert!(contents.contains(&std::fs::read(dir.path().join("to/x/file")).unwrap()));
+        assert_eq!(std::fs::read_dir(dir.path().join("to/x")).unwrap().count(), 1, "no temporary is left");
+        std::fs::remove_dir_all(dir.path().join("to/x")).unwrap();
+    }
+}
+
+#[test]
 fn a_source_that_changes_meanwhile_is_not_taken_for_what_it_was() {
     for verify in [true, false] {
         let dir = tempfile::tempdir().unwrap();

@@ -64,6 +64,7 @@ mod storing;
 use crate::proto::copy::options::CopyOptions;
 use crate::store::landing::LandingOptions;
 use crate::sys::priority;
+use destination::Destination;
 
 /// What every thread of a copy does first; threads that it starts inherit it.
 fn begin_thread(options: &CopyOptions) {
@@ -75,12 +76,13 @@ fn begin_thread(options: &CopyOptions) {
 }
 
 /// What the options of a copy mean for where it lands.
-fn landing_options(options: &CopyOptions) -> LandingOptions {
+fn landing_options(options: &CopyOptions, destination: &Destination) -> LandingOptions {
     LandingOptions {
         durability: options.durability,
         existing: options.existing,
         owner: options.owner,
         xattrs: options.xattrs,
+        resumes: !destination.merges,
         direct: options.direct,
     }
 }

@@ -354,7 +354,7 @@ pub(super) fn land(
         }
     };
     let journal = journal(places, source, &destination, options).map_err(missing)?;
-    let landing = Landing::open(destination.root.clone(), journal, landing_options(options));
+    let landing = Landing::open(destination.root.clone(), journal, landing_options(options, &destination));
     let landing = landing.map_err(|error: LandingError| PrepareError::Missing(error.to_string()))?;
     Ok((destination, landing, lock))
 }

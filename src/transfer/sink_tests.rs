@@ -110,7 +110,7 @@ fn landing(dir: &Path, destination: &Destination, options: &CopyOptions, witness
     let storage = FileStorage::open(&dir.join("journal")).unwrap();
     let journal =
         Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id().unwrap()).unwrap();
-    let options = landing_options(options);
+    let options = landing_options(options, destination);
     Landing::open_witnessed(destination.root.clone(), journal, options, witness).unwrap()
 }
 

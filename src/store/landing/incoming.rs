@@ -10,7 +10,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::direct::{self, Bypass};
 use super::extents::Extents;
-use super::{Durability, Landing, attributes, beside, device_of, modified, place_of, shown, stat_of};
+use super::{Durability, Landing, Taken, attributes, beside, device_of, modified, place_of, shown, stat_of};
 use crate::proto::manifest::{Entry, EntryId, EntryKind};
 use crate::proto::verify::FileHash;
 use crate::store::StoreError;
@@ -76,21 +76,11 @@ pub struct Ready {
 }
 
 impl<S: Storage> Landing<S> {
-    /// Begin a file, or go on with what the journal knows of it. Its folder has to be there.
+    /// Begin a file, or go on with what [`Landing::decide`] told of it. Its folder has to be there.
     pub fn begin(&self, entry: &Entry, block_bytes: u64) -> Result<Incoming, LandingError> {
-        let (len, is_sparse) = file_of(entry)?;
-        let partial = self.journal().state().partial(&entry.path).cloned();
-        if let Some(partial) = partial {
-            let is_same = partial.len == len
-                && partial.modified == modified(&entry.attributes)
-                && partial.block_bytes == block_bytes;
-            let temporary = beside(entry, &partial.temporary)?;
-            match self.disk.root.open_own(&temporary) {
-                Ok(file) if is_same => return Ok(self.resume(entry, file, temporary, &partial)?),
-                // What it holds is of another state of the source.
-                Ok(_) => self.disk.remove(&temporary).map_err(|error| error.about(&shown(entry)))?,
-                Err(_) => {}
-            }
+        let (_, is_sparse) = file_of(entry)?;
+        if let Some(incoming) = self.go_on(entry, block_bytes)? {
+            return Ok(incoming);
         }
         let temporary = self.temporary(&place_of(entry)?)?;
         let file = self.disk.create(&temporary, attributes::OWNER_ONLY).map_err(|error| error.about(&shown(entry)))?;
@@ -100,6 +90,29 @@ impl<S: Storage> Landing<S> {
             let _ = self.disk.remove(&temporary);
         }
         begun
+    }
+
+    /// Go on with what an earlier run stored, if this entry was told of it; what nobody was told of goes.
+    fn go_on(&self, entry: &Entry, block_bytes: u64) -> Result<Option<Incoming>, LandingError> {
+        let partial = self.journal().state().partial(&entry.path).cloned();
+        let Some(partial) = partial else { return Ok(None) };
+        let taken = self.take(partial.file, entry.id);
+        // Of another entry with the same path, which may be writing it.
+        if taken == Taken::ByAnother {
+            return Ok(None);
+        }
+        let is_same = taken == Taken::Before
+            && partial.len == entry.bytes()
+            && partial.modified == modified(&entry.attributes)
+            && partial.block_bytes == block_bytes;
+        let temporary = beside(entry, &partial.temporary)?;
+        match self.disk.root.open_own(&temporary) {
+            Ok(file) if is_same => return Ok(Some(self.resume(entry, file, temporary, &partial)?)),
+            // What it holds is of another state of the source, or not known to whoever sends this one.
+            Ok(_) => self.disk.remove(&temporary).map_err(|error| error.about(&shown(entry)))?,
+            Err(_) => {}
+        }
+        Ok(None)
     }
 
     pub(super) fn begin_with(
@@ -126,6 +139,7 @@ impl<S: Storage> Landing<S> {
         }];
         self.disk.see("journal", &Operation::Append(&record))?;
         journal.append(&record)?;
+        self.take(number, entry.id);
         let holes = room == Room::Holes;
         let mut incoming = Incoming::new(entry, file, temporary.clone(), (number, block_bytes), holes)?;
         if room == Room::Reserved {

@@ -8,6 +8,9 @@
 //!
 //! A failed sync is never tried again: the kernel reports lost writes once, so the temporaries of it go.
 //!
+//! Two entries of one run may have one path, as when two folders are merged. Each is written into a temporary of its
+//! own, so that the name gets all of one of them: of that which is committed last.
+//!
 //! # What lives where
 //! | file | what |
 //! |---|---|
@@ -40,7 +43,8 @@ mod crash_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,9 +58,9 @@ pub use prune::Pruned;
 
 use super::StoreError;
 use super::confined::{Kind, Metadata, RelativePath, Root};
-use super::journal::{FileStorage, Journal, JournalError, Record, Storage};
+use super::journal::{FileNumber, FileStorage, Journal, JournalError, Record, Storage};
 pub use crate::proto::copy::options::{Direct, Durability, Existing};
-use crate::proto::manifest::{Entry, EntryKind};
+use crate::proto::manifest::{Entry, EntryId, EntryKind};
 use crate::proto::verify::BlockHash;
 use disk::Disk;
 
@@ -74,6 +78,9 @@ pub struct LandingOptions {
     pub owner: bool,
     /// Set extended attributes; those that give rights only if the owner is set too.
     pub xattrs: bool,
+    /// Go on with files that an earlier run began. Not where two sources may have one path: the journal does not say
+    /// which of them a part is of.
+    pub resumes: bool,
     /// Whether big files are written past the page cache.
     pub direct: Direct,
 }
@@ -98,6 +105,17 @@ pub enum Decision {
     },
     /// It cannot be made.
     Fail(StoreError),
+}
+
+/// Who has a file of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// The entry that asked, from now on.
+    Now,
+    /// The entry that asked.
+    Before,
+    /// Another entry of this run.
+    ByAnother,
 }
 
 /// Why a file could not land.
@@ -136,6 +154,9 @@ pub struct Landing<S: Storage = FileStorage> {
     device: u64,
     /// Files without names cannot be had here, or not be named.
     no_unnamed: AtomicBool,
+    /// Files of the journal that an entry of this run has been told of, or writes. No other may have them: it may
+    /// have the same path and another content.
+    taken: Mutex<HashMap<FileNumber, EntryId>>,
     /// Folders that got entries that are not synced.
     unsynced: Mutex<BTreeSet<RelativePath>>,
 }
@@ -169,6 +190,7 @@ impl<S: Storage> Landing<S> {
             filesystem,
             device,
             no_unnamed: AtomicBool::new(false),
+            taken: Mutex::default(),
             unsynced: Mutex::default(),
         })
     }
@@ -219,18 +241,22 @@ impl<S: Storage> Landing<S> {
 
     /// Make it, or go on with a part of it.
     fn missing(&self, entry: &Entry) -> Decision {
+        if !self.options.resumes {
+            return Decision::Make;
+        }
         let journal = self.journal();
         let Some(partial) = journal.state().partial(&entry.path) else { return Decision::Make };
         let is_same = partial.len == entry.bytes() && partial.modified == modified(&entry.attributes);
         if !is_same || partial.blocks.is_empty() || !matches!(entry.kind, EntryKind::File { .. }) {
             return Decision::Make;
         }
-        match beside(entry, &partial.temporary).and_then(|path| self.disk.root.open_own(&path)) {
-            Ok(_) => Decision::Resume {
-                block_bytes: partial.block_bytes,
-                blocks: partial.blocks.iter().map(|(index, hash)| (*index, *hash)).collect(),
-            },
-            Err(_) => Decision::Make,
+        let is_there = beside(entry, &partial.temporary).and_then(|path| self.disk.root.open_own(&path)).is_ok();
+        if !is_there || self.take(partial.file, entry.id) == Taken::ByAnother {
+            return Decision::Make;
+        }
+        Decision::Resume {
+            block_bytes: partial.block_bytes,
+            blocks: partial.blocks.iter().map(|(index, hash)| (*index, *hash)).collect(),
         }
     }
 
@@ -254,9 +280,33 @@ impl<S: Storage> Landing<S> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Have a file of the journal for an entry, unless another one has it.
+    fn take(&self, file: FileNumber, id: EntryId) -> Taken {
+        match self.taken().entry(file) {
+            Slot::Vacant(slot) => {
+                slot.insert(id);
+                Taken::Now
+            }
+            Slot::Occupied(by) if *by.get() == id => Taken::Before,
+            Slot::Occupied(_) => Taken::ByAnother,
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<FileNumber, EntryId>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn record(&self, records: &[Record]) -> Result<(), LandingError> {
         self.disk.see("journal", &Operation::Append(records))?;
-        Ok(self.journal().append(records)?)
+        self.journal().append(records)?;
+        let mut taken = self.taken();
+        for record in records {
+            // The journal has it no more, and no other file gets its number.
+            if let Record::FileDropped { file } | Record::FileDone { file, .. } = record {
+                taken.remove(file);
+            }
+        }
+        Ok(())
     }
 
     fn sync_journal(&self) -> Result<(), LandingError> {

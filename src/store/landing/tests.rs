@@ -13,6 +13,7 @@ pub(super) const OPTIONS: LandingOptions = LandingOptions {
     existing: Existing::Replace,
     owner: false,
     xattrs: false,
+    resumes: true,
     direct: Direct::Auto,
 };
 
@@ -177,6 +178,7 @@ fn a_copy_that_was_killed_goes_on_with_all_that_was_noted_and_after_a_power_fail
         assert_eq!(held(landing(2)), after_restart, "{durability:?}");
         // What was lost is not covered by what is synced later, and what is noted later counts in its own boot.
         let run = landing(2);
+        run.decide(&entry);
         let incoming = run.begin(&entry, 10).unwrap();
         run.write_at(&incoming, 20, &[2; 20]).unwrap();
         run.checkpoint(&[(&incoming, &[block(2)])]).unwrap();
@@ -186,6 +188,52 @@ fn a_copy_that_was_killed_goes_on_with_all_that_was_noted_and_after_a_power_fail
         assert_eq!(held(landing(2)), later(&[2, 3]));
         let synced = if durability == Durability::None { vec![] } else { later(&[2]) };
         assert_eq!(held(landing(3)), synced);
+    }
+}
+
+/// Write some blocks of a file, and put them into the journal.
+fn store(landing: &Landing, incoming: &Incoming, blocks: &[u8], byte: u8) {
+    for index in blocks {
+        landing.write_at(incoming, u64::from(*index) * 10, &[byte; 10]).unwrap();
+        landing.note(&[(incoming, &[block(*index)])]).unwrap();
+    }
+}
+
+#[test]
+fn two_files_of_one_path_are_never_mixed() {
+    let dir = tempfile::tempdir().unwrap();
+    let landing = land(dir.path(), OPTIONS, None);
+    let entries = [1, 2].map(|id| file(id, "file", 50));
+    let first = landing.begin(&entries[0], 10).unwrap();
+    store(&landing, &first, &[0, 1], 1);
+    // It is under way: nothing of it counts for the other.
+    assert!(matches!(landing.decide(&entries[1]), Decision::Make));
+    let second = landing.begin(&entries[1], 10).unwrap();
+    store(&landing, &second, &[4, 3], 2);
+    store(&landing, &first, &[2, 3, 4], 1);
+    let ready = landing.finish(first, FileHash([1; 32])).unwrap();
+    assert_eq!(landing.commit(vec![ready]).unwrap().landed, [1]);
+    assert_eq!(std::fs::read(dir.path().join("to/file")).unwrap(), [1; 50]);
+    store(&landing, &second, &[0, 1, 2], 2);
+    let ready = landing.finish(second, FileHash([2; 32])).unwrap();
+    assert_eq!(landing.commit(vec![ready]).unwrap().landed, [2]);
+    assert_eq!(std::fs::read(dir.path().join("to/file")).unwrap(), [2; 50]);
+    assert_eq!(names(dir.path()), ["file"]);
+}
+
+#[test]
+fn what_an_earlier_run_stored_is_for_the_one_entry_that_was_told_of_it() {
+    let entries = [1, 2].map(|id| file(id, "file", 50));
+    // Where two sources may have one path nobody can tell of which of them it is.
+    for resumes in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let run = land(dir.path(), OPTIONS, None);
+        store(&run, &run.begin(&entries[0], 10).unwrap(), &[0, 1], 1);
+        drop(run);
+        let landing = land(dir.path(), LandingOptions { resumes, ..OPTIONS }, None);
+        assert_eq!(matches!(landing.decide(&entries[1]), Decision::Resume { .. }), resumes);
+        assert!(matches!(landing.decide(&entries[0]), Decision::Make));
+        assert_eq!(landing.begin(&entries[0], 10).unwrap().missing(), [(0, 50)]);
     }
 }
 
