@@ -73,6 +73,7 @@ fn copy(
         owner: false,
         xattrs: false,
         resumes: true,
+        is_served: false,
         direct: Direct::Auto,
     };
     let storage = FileStorage::open(&dir.path().join("journal"))?;

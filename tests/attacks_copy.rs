@@ -353,6 +353,33 @@ fn what_is_left_of_a_broken_copy_goes_with_the_next() {
 }
 
 #[test]
+fn a_peer_describes_nothing_outside_through_a_hard_link() {
+    let victim = Victim::new();
+    let (secret, link) = (victim.dir.path().join("outside/secret"), victim.served("x"));
+    let before = std::fs::metadata(&secret).unwrap();
+    std::fs::hard_link(&secret, &link).unwrap();
+    for checksum in [false, true] {
+        let options = CopyOptions { checksum, durability: Durability::None, ..CopyOptions::default() };
+        let mut peer = victim.push_as(&[None], options);
+        let mut same = entry(0, "x", file(6));
+        same.attributes.mode = 0o666;
+        (same.attributes.modified_s, same.attributes.modified_ns) = (before.mtime(), before.mtime_nsec() as u32);
+        peer.say(CopyMessage::Entries(vec![same]));
+        peer.wanted(0);
+        peer.send_small(0, b"secret");
+        peer.say(CopyMessage::ScanEnd { entries: 1, is_whole: true });
+        let (settled, result) = peer.outcome();
+        assert!(result.is_ok() && matches!(settled[&0], Settlement::Done(_)), "{settled:?} {result:?}");
+        assert_eq!(std::fs::metadata(&link).unwrap().permissions().mode() & 0o7777, 0o666);
+        assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode(), before.permissions().mode());
+        std::fs::remove_file(&link).unwrap();
+        std::fs::hard_link(&secret, &link).unwrap();
+    }
+    std::fs::remove_file(&link).unwrap();
+    victim.is_unharmed();
+}
+
+#[test]
 fn modes_that_give_rights_are_not_taken_from_a_stranger() {
     let victim = Victim::new();
     let mut peer = victim.push();

@@ -259,6 +259,10 @@ pub(super) fn hashes_of(shared: &Shared, entry: &Entry) -> Option<Vec<BlockHash>
     if found.kind != crate::store::confined::Kind::File || found.len != len || len == 0 {
         return None;
     }
+    // One that could not be given its attributes has to come again.
+    if !shared.landing.can_describe(entry, &found) {
+        return None;
+    }
     let file = shared.destination.root.open_plain(&path).ok()?;
     let layout = shared.cut.layout(len).ok()?;
     let mut hasher = FileHasher::default();

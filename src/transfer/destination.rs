@@ -26,6 +26,8 @@ pub struct Destination {
     pub tops: Vec<RelativePath>,
     /// Two of the sources may have a path in common.
     pub merges: bool,
+    /// It was named by a peer who may not leave the root.
+    pub is_served: bool,
     /// The name of the one source, and what it is called here.
     renamed: Option<(Vec<u8>, Vec<u8>)>,
     /// What the same words meant before the folder was there that they name: a copy that was broken off goes on there.
@@ -68,6 +70,15 @@ impl Destination {
 
     /// What a peer means by a path in a served folder.
     pub fn served(root: &Arc<Root>, typed: &[u8], names: &[Option<Vec<u8>>]) -> Result<Destination, StoreError> {
+        Ok(Destination::named_by_peer(root, typed, names)?.into_served())
+    }
+
+    fn into_served(self) -> Destination {
+        let earlier = self.earlier.map(|earlier| Box::new(earlier.into_served()));
+        Destination { is_served: true, earlier, ..self }
+    }
+
+    fn named_by_peer(root: &Arc<Root>, typed: &[u8], names: &[Option<Vec<u8>>]) -> Result<Destination, StoreError> {
         let path = inside(typed)?;
         let kind =
             if path.is_root() { Some(Kind::Directory) } else { root.metadata(&path).ok().map(|found| found.kind) };
@@ -104,13 +115,13 @@ impl Destination {
         // The content of a folder may hold what another source is called.
         let merges = names.len() > tops.len() || names.len() > 1 && names.contains(&None);
         let (root, tops) = (Arc::new(root), tops.into_iter().collect());
-        Destination { root, tops, merges, renamed: None, earlier: None }
+        Destination { root, tops, merges, is_served: false, renamed: None, earlier: None }
     }
 
     fn renaming(root: Arc<Root>, top: RelativePath, from: Vec<u8>, to: Vec<u8>) -> Result<Destination, StoreError> {
         let renamed = (from != to).then_some((from, to));
         let tops = vec![top];
-        Ok(Destination { root, tops, merges: false, renamed, earlier: None })
+        Ok(Destination { root, tops, merges: false, is_served: false, renamed, earlier: None })
     }
 
     fn or_earlier(mut self, earlier: Option<Destination>) -> Destination {

@@ -83,6 +83,7 @@ fn landing_options(options: &CopyOptions, destination: &Destination) -> LandingO
         owner: options.owner,
         xattrs: options.xattrs,
         resumes: !destination.merges,
+        is_served: destination.is_served,
         direct: options.direct,
     }
 }

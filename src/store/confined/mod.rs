@@ -8,7 +8,9 @@
 //! - **Reads** follow symbolic links as long as they stay inside the root ([`Links::Inside`]). An absolute link does
 //!   not, even if it leads back inside, nor does one of procfs that is no real link.
 //! - **Writes** go through no link at all ([`Links::Refused`]), and only make new files, which may then be renamed
-//!   over others. So they never reach through a hard link into a file that has another name outside.
+//!   over others. So they never reach through a hard link into a file that has another name outside. Attributes are
+//!   the one thing that a file gets which is there: a copy from a peer gives it others only if it has no second name,
+//!   and replaces it otherwise (`landing::present`).
 //! - A **hard link** inside the root is a file inside the root: it cannot be told from another, and is read.
 //! - **Only regular files** are opened, and block devices for the source of a benchmark. Devices, FIFOs and sockets
 //!   are refused before they are opened, and opening does not wait if one takes the name at that moment.

@@ -81,6 +81,8 @@ pub struct LandingOptions {
     /// Go on with files that an earlier run began. Not where two sources may have one path: the journal does not say
     /// which of them a part is of.
     pub resumes: bool,
+    /// Whoever names the files may not change what lies outside the root: see [`crate::store::confined`].
+    pub is_served: bool,
     /// Whether big files are written past the page cache.
     pub direct: Direct,
 }
@@ -223,19 +225,38 @@ impl<S: Storage> Landing<S> {
                 return fail("is a file, where a folder is to be: move it away");
             }
             (EntryKind::File { len, .. }, Kind::File) if found.len == *len && is_as_old(entry, &found) => {
-                return if self.is_described(entry, &found) { Decision::Have } else { Decision::Describe };
+                return self.decide_about_same(entry, path, &found);
             }
             _ if self.is_same_link(entry, path, &found) => return Decision::Have,
             _ => {}
         }
+        self.decide_about_other(entry, path, &found)
+    }
+
+    /// Something else is there, or what may not be changed.
+    fn decide_about_other(&self, entry: &Entry, path: &RelativePath, found: &Metadata) -> Decision {
         match self.options.existing {
             Existing::Replace => self.missing(entry),
             Existing::Skip => Decision::Skip("exists already"),
-            Existing::Fail => fail("exists already: remove it, or choose what to do with --existing"),
+            Existing::Fail => {
+                let why = "exists already: remove it, or choose what to do with --existing";
+                Decision::Fail(StoreError::unfit(&path.to_string(), why))
+            }
             Existing::KeepNewer if modified(&entry.attributes) > (found.modified_s, found.modified_ns) => {
                 self.missing(entry)
             }
             Existing::KeepNewer => Decision::Skip("is newer than the source"),
+        }
+    }
+
+    /// The file is there, as far as its length and time tell.
+    fn decide_about_same(&self, entry: &Entry, path: &RelativePath, found: &Metadata) -> Decision {
+        match self.options.existing {
+            _ if self.is_described(entry, found) => Decision::Have,
+            _ if self.may_describe(found.links) => Decision::Describe,
+            // What has another name is made anew, so that nothing changes under that one.
+            Existing::Replace | Existing::KeepNewer => self.missing(entry),
+            Existing::Skip | Existing::Fail => self.decide_about_other(entry, path, found),
         }
     }
 

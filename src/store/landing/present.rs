@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::{Landing, Ready, attributes, modified, place_of};
+use super::{Landing, Ready, attributes, modified, place_of, shown, stat_of};
 use crate::proto::manifest::{Entry, EntryKind};
 use crate::proto::verify::FileHash;
 use crate::store::StoreError;
@@ -36,11 +36,26 @@ impl<S: Storage> Landing<S> {
         found.mode & 0o7777 == mode && owner.is_none_or(|owner| owner == (found.uid, found.gid))
     }
 
+    /// Whether a file with so many names may get other attributes. In a served folder not if it has several: one of
+    /// them may lie outside.
+    pub(super) fn may_describe(&self, names: u64) -> bool {
+        !self.options.is_served || names <= 1
+    }
+
+    /// Whether a file that is there can stay: it has the attributes of the entry, or may be given them.
+    pub fn can_describe(&self, entry: &Entry, found: &Metadata) -> bool {
+        self.is_described(entry, found) || self.may_describe(found.links)
+    }
+
     /// Give a file that is there the attributes of its entry.
     pub fn describe(&self, entry: &Entry) -> Result<(), StoreError> {
         let path = place_of(entry)?;
         self.disk.describe(&path)?;
         let file = self.disk.root.open_plain(&path)?;
+        // It may have got another name since it was looked at.
+        if !self.may_describe(stat_of(&file, || shown(entry))?.st_nlink) {
+            return Err(StoreError::unfit(&shown(entry), "has several names: it cannot be changed, only replaced"));
+        }
         attributes::set(&file, entry, None, &self.options)
     }
 

@@ -14,6 +14,7 @@ pub(super) const OPTIONS: LandingOptions = LandingOptions {
     owner: false,
     xattrs: false,
     resumes: true,
+    is_served: false,
     direct: Direct::Auto,
 };
 
@@ -315,6 +316,37 @@ fn a_file_in_the_way_of_a_folder_stays() {
             Decision::Fail(error) => assert_eq!(made.unwrap_err().to_string(), error.to_string()),
             other => panic!("{existing:?}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_peer_changes_nothing_outside_through_a_hard_link() {
+    for existing in [Existing::Replace, Existing::KeepNewer, Existing::Skip, Existing::Fail] {
+        let dir = tempfile::tempdir().unwrap();
+        let landing = land(dir.path(), LandingOptions { existing, is_served: true, ..OPTIONS }, None);
+        let (outside, inside) = (dir.path().join("secret"), dir.path().join("to/file"));
+        std::fs::write(&outside, b"secret").unwrap();
+        std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let entry = file(0, "file", 6);
+        let modified = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000, 123_456_789);
+        std::fs::File::options().write(true).open(&outside).unwrap().set_modified(modified).unwrap();
+        std::fs::hard_link(&outside, &inside).unwrap();
+        let decided = landing.decide(&entry);
+        match existing {
+            Existing::Replace | Existing::KeepNewer => assert!(matches!(decided, Decision::Make), "{decided:?}"),
+            Existing::Skip => assert!(matches!(decided, Decision::Skip(_)), "{decided:?}"),
+            Existing::Fail => assert!(matches!(decided, Decision::Fail(_)), "{decided:?}"),
+        }
+        // Nor if it got its second name after it was decided.
+        assert!(landing.describe(&entry).unwrap_err().to_string().contains("several names"));
+        assert_eq!(outside.metadata().unwrap().mode() & 0o7777, 0o600);
+        // As it is to be it stays; one that has no other name is described.
+        let same = Entry { attributes: Attributes { mode: 0o600, ..entry.attributes.clone() }, ..entry.clone() };
+        assert!(matches!(landing.decide(&same), Decision::Have));
+        std::fs::remove_file(&outside).unwrap();
+        assert!(matches!(landing.decide(&entry), Decision::Describe));
+        landing.describe(&entry).unwrap();
+        assert_eq!(inside.metadata().unwrap().mode() & 0o7777, 0o640);
     }
 }
 
