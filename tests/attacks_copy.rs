@@ -353,6 +353,24 @@ fn what_is_left_of_a_broken_copy_goes_with_the_next() {
 }
 
 #[test]
+fn owners_are_taken_only_where_the_server_says_so() {
+    let victim = Victim::new();
+    let mut talk = victim.talk();
+    let reply = prepare(&mut talk, pushing(b"", &[None]), CopyOptions { owner: true, ..CopyOptions::default() });
+    assert!(matches!(&reply, Reply::Refused(why) if why.contains("--allow-owner")), "{reply:?}");
+    drop(talk);
+    // What a person sees of it.
+    let (url, from) = (format!("lr://{}/new", victim.host.serving.address()), victim.served("source/one"));
+    let mut client = victim.host.somebody(&["copy", "--quiet", "--owner", &from.display().to_string(), &url]);
+    client.env("LINERATE_TICKET", &victim.host.text);
+    let done = run_bounded(&mut client);
+    assert!(done.code != Some(0) && done.stderr.contains("--allow-owner"), "{done:#?}");
+    assert_eq!(done.stderr.lines().count(), 1, "{done:#?}");
+    assert!(!victim.served("new").exists());
+    victim.is_unharmed();
+}
+
+#[test]
 fn a_peer_describes_nothing_outside_through_a_hard_link() {
     let victim = Victim::new();
     let (secret, link) = (victim.dir.path().join("outside/secret"), victim.served("x"));

@@ -37,7 +37,7 @@ fn a_tree_of_everything_keeps_what_nobody_has_to_ask_for() {
 
 #[test]
 fn a_tree_of_everything_keeps_all_that_is_asked_for() {
-    let site = Site::new();
+    let site = Site::with(&["--allow", "read,write", "--allow-owner"]);
     let tree = Tree::of_everything(site.near("tree"));
     // Who is not root gives everything to himself, as it was.
     if is_root() {

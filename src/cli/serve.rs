@@ -69,6 +69,9 @@ struct Trust {
     /// Let nobody write, whatever a ticket says: as --allow bench,read.
     #[arg(long, conflicts_with = "allow")]
     read_only: bool,
+    /// Take owners, set-uid bits and privileged extended attributes from clients that may write and copy with --owner.
+    #[arg(long, requires = "root")]
+    allow_owner: bool,
     /// Write the ticket to this file, which nobody else can read, instead of printing it.
     #[arg(long, value_name = "PATH")]
     ticket_file: Option<PathBuf>,
@@ -140,6 +143,7 @@ fn bind(
             listen,
             root: args.root.clone(),
             own_files: args.own_files,
+            takes_owners: args.trust.allow_owner,
             once: args.once,
             identity: identity.clone(),
             policy,

@@ -67,6 +67,8 @@ pub struct Config {
     pub root: Option<std::path::PathBuf>,
     /// Without a folder: clients may name all files that this user can reach.
     pub own_files: bool,
+    /// Clients may give what they copy to the folder an owner.
+    pub takes_owners: bool,
     /// End after the first session that was let in, or when standard input ends.
     pub once: bool,
     /// Who we are.
@@ -137,6 +139,7 @@ struct Shared {
     root: Option<Arc<Root>>,
     /// Without a folder: clients may name all files of this user.
     own_files: bool,
+    takes_owners: bool,
     runs: Runs,
     streams_max: u32,
     /// Most sessions at a time.
@@ -177,6 +180,7 @@ impl Server {
             admission: Admission::new(config.policy),
             root,
             own_files: config.own_files,
+            takes_owners: config.takes_owners,
             runs: Runs::default(),
             streams_max,
             sessions_max: if config.once { 1 } else { SESSIONS_MAX },

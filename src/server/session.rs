@@ -265,7 +265,7 @@ impl Served {
                 match part(shared.root.as_ref(), &admitted.folder) {
                     Ok(root) => {
                         self.files = match &root {
-                            Some(root) => Files::Served(root.clone()),
+                            Some(root) => Files::Served { root: root.clone(), takes_owners: shared.takes_owners },
                             None if shared.own_files => Files::Own,
                             None => Files::Nothing,
                         };

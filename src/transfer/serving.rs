@@ -47,7 +47,12 @@ pub enum Files {
     /// None.
     Nothing,
     /// Those in a folder.
-    Served(Arc<Root>),
+    Served {
+        /// Which.
+        root: Arc<Root>,
+        /// Whether what comes may get an owner, and with him set-uid bits and the extended attributes that give rights.
+        takes_owners: bool,
+    },
     /// All that this user can reach: whoever started this server could as well log in as him.
     Own,
 }
@@ -311,6 +316,9 @@ fn receipt(copy: &PreparedCopy, peer: SocketAddr) -> Receipt {
 fn make(job: CopyJob, setup: EndSetup, files: &Files, run: Run) -> Result<PreparedCopy, PrepareError> {
     let (end, lock) = match &job.spec.route {
         CopyRoute::Push { to, names, from } => {
+            if setup.options.owner && matches!(files, Files::Served { takes_owners: false, .. }) {
+                return Err(PrepareError::Refused(NO_OWNERS.to_string()));
+            }
             let destination = destination(files, to, names)?;
             let mut chances = run.chances();
             let (end, lock) = sink(setup, destination, from, &mut || chances.wait())?;
@@ -325,11 +333,14 @@ fn make(job: CopyJob, setup: EndSetup, files: &Files, run: Run) -> Result<Prepar
 /// What is said where a thread panicked.
 pub(super) const BROKEN: &str = "a thread of the copy failed: please report what stands before this";
 const NO_FOLDER: &str = "this server serves no folder: start it as `linerate serve FOLDER`";
+/// A program of another owner with a set-uid bit is whatever he may do, given away by whoever holds a ticket.
+const NO_OWNERS: &str =
+    "this server takes no owners and no set-uid bits: leave --owner out, or start it with --allow-owner";
 
 fn destination(files: &Files, to: &[u8], names: &[Option<Vec<u8>>]) -> Result<Destination, PrepareError> {
     let destination = match files {
         Files::Nothing => return Err(PrepareError::Refused(NO_FOLDER.to_string())),
-        Files::Served(root) => Destination::served(root, to, names),
+        Files::Served { root, .. } => Destination::served(root, to, names),
         Files::Own => Destination::own(own_path(to), names),
     };
     destination.map_err(missing)
@@ -374,7 +385,7 @@ pub(super) fn sink(
 fn source(setup: EndSetup, files: &Files, from: &[Vec<u8>]) -> Result<End, PrepareError> {
     let origins = match files {
         Files::Nothing => return Err(PrepareError::Refused(NO_FOLDER.to_string())),
-        Files::Served(root) => Origins::served(root, from),
+        Files::Served { root, .. } => Origins::served(root, from),
         Files::Own => {
             let paths: Vec<PathBuf> = from.iter().map(|path| own_path(path).to_path_buf()).collect();
             Origins::own(&paths)

@@ -86,7 +86,7 @@ pub(super) struct LandingArgs {
     /// Extended attributes and access lists, too.
     #[arg(long, short = 'X')]
     xattrs: bool,
-    /// Users and groups by number, and set-uid bits; as root.
+    /// Users and groups by number, and set-uid bits; as root, and to a daemon only where it has --allow-owner.
     #[arg(long)]
     owner: bool,
     /// What outlasts a power failure: what is said to be done, content but perhaps not names, or nothing in particular.
