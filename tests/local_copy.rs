@@ -155,6 +155,30 @@ fn nothing_is_copied_into_or_onto_itself() {
 }
 
 #[test]
+fn sources_are_refused_in_any_order_where_they_would_be_removed() {
+    let site = Site::new();
+    let tree = Tree::at(site.at(""));
+    tree.file("a/keep", b"1").file("a/b/a/x", b"2").file("a/b/z/y", b"3").file("z/a/g", b"4").file("d/z/f", b"5");
+    let before = common::tree::count(site.0.path());
+    let table: [(&[&str], &str); 4] = [
+        (&["d/z", "a/b/a"], "that it would be copied onto"),
+        (&["a/b/a", "d/z"], "that it would be copied onto"),
+        (&["0none", "a/b/a"], "that it would be copied onto"),
+        (&["z/a", "a/b/z"], "another source lacks"),
+    ];
+    let options = CopyOptions { delete: true, ..unsynced() };
+    for (from, expected) in table {
+        let from: Vec<PathBuf> = from.iter().map(|name| site.at(name)).collect();
+        let error = site.copy(&from, site.0.path(), &options).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{from:?}: {error}");
+        assert_eq!(common::tree::count(site.0.path()), before, "nothing was made or removed");
+    }
+    // Where nothing is removed one may lie in what another is copied onto.
+    site.copy(&[site.at("z/a"), site.at("a/b/z")], site.0.path(), &unsynced()).unwrap();
+    assert_eq!([fs::read(site.at("a/g")).unwrap(), fs::read(site.at("z/y")).unwrap()], [b"4", b"3"]);
+}
+
+#[test]
 fn a_full_destination_is_said_and_with_room_the_copy_ends_well() {
     let site = Site::new();
     let Some(disk) = SmallDisk::mount(&site.at("disk"), "6m") else { return };

@@ -22,7 +22,7 @@ use crate::text::printable;
 pub struct Destination {
     /// What is never left.
     pub root: Arc<Root>,
-    /// What the copy may touch in it: the names of the sources, or the one name that it gets.
+    /// What the copy may touch in it: the names of the sources, sorted and each once, or the one name that it gets.
     pub tops: Vec<RelativePath>,
     /// Two of the sources may have a path in common.
     pub merges: bool,
@@ -134,6 +134,14 @@ impl Destination {
         match self.earlier.take() {
             Some(earlier) if is_begun(&earlier) => *earlier,
             _ => self,
+        }
+    }
+
+    /// What a source is called here that is called `at` in the copy.
+    pub(super) fn top_of<'a>(&'a self, at: &'a RelativePath) -> &'a RelativePath {
+        match (&self.renamed, self.tops.first()) {
+            (Some(_), Some(top)) => top,
+            _ => at,
         }
     }
 

@@ -99,7 +99,7 @@ impl Ends {
         }
         refuse_inside(&origins.found, &plan.to)?;
         let destination = Destination::own(&plan.to, &origins.names())?;
-        refuse_onto(&origins.found, &destination)?;
+        refuse_onto(&origins.found, &destination, options.delete)?;
         let (destination, landing, lock) = land(&plan.places, &options, destination, &plan.label, &mut || false)
             .map_err(|error| RunError::Here(error.to_string()))?;
 
@@ -215,6 +215,8 @@ fn broken(error: CopyError) -> RunError {
 const SAME: &str = "is the destination, too: choose another one";
 const INSIDE: &str = "would be copied into itself: choose a destination that is not inside it";
 const AROUND: &str = "lies inside the folder that it would be copied onto: choose another destination";
+const CLEARED: &str =
+    "lies inside a folder from which --delete removes what another source lacks: copy them one after the other";
 
 /// No folder is copied into itself. Looked at before anything is made.
 fn refuse_inside(origins: &[Origin], to: &Path) -> Result<(), StoreError> {
@@ -231,22 +233,31 @@ fn refuse_inside(origins: &[Origin], to: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Nothing is copied onto itself, nor onto what it lies in.
-fn refuse_onto(origins: &[Origin], destination: &Destination) -> Result<(), StoreError> {
-    // As many tops as origins, in the same order.
-    for (origin, top) in origins.iter().zip(&destination.tops) {
-        let Ok((target, kind)) = identity(&destination.root, top) else { continue };
-        if target == identity(&origin.root, &origin.path)?.0 {
+/// Nothing is copied onto itself, nor onto what it lies in; and it does not lie where another source has the rest
+/// removed.
+fn refuse_onto(origins: &[Origin], destination: &Destination, deletes: bool) -> Result<(), StoreError> {
+    for origin in origins {
+        let own = destination.top_of(&origin.at);
+        let at = identity(&destination.root, own).ok().map(|(target, _)| target);
+        if at == Some(identity(&origin.root, &origin.path)?.0) {
             return Err(refused(origin, SAME));
         }
-        let parent = origin.path.parent().unwrap_or_else(RelativePath::root);
-        let above = origin.root.identities_up(&parent)?;
-        let own = usize::from(origin.path.is_root());
-        if kind == Kind::Directory && above.iter().skip(own).any(|folder| *folder == target) {
-            return Err(refused(origin, AROUND));
+        let above = folders_above(origin)?;
+        for top in destination.tops.iter().filter(|top| deletes || *top == own) {
+            let Ok((target, kind)) = identity(&destination.root, top) else { continue };
+            if kind == Kind::Directory && above.contains(&target) {
+                return Err(refused(origin, if top == own { AROUND } else { CLEARED }));
+            }
         }
     }
     Ok(())
+}
+
+/// The folders that a source lies in, itself not among them.
+fn folders_above(origin: &Origin) -> Result<Vec<(u64, u64)>, StoreError> {
+    let parent = origin.path.parent().unwrap_or_else(RelativePath::root);
+    let above = origin.root.identities_up(&parent)?;
+    Ok(above.into_iter().skip(usize::from(origin.path.is_root())).collect())
 }
 
 fn identity(root: &Root, path: &RelativePath) -> Result<((u64, u64), Kind), StoreError> {
