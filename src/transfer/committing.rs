@@ -197,7 +197,8 @@ pub(super) fn sweep(shared: &Shared) {
 /// Everything is settled: what the source lacks goes, folders get their times, and the journal goes.
 pub(super) fn finish(shared: &Shared, is_whole: bool) {
     let folders = std::mem::take(&mut *super::deciding::folders(shared));
-    let failures = shared.lock().tally.failed.entries;
+    // Not those of the tally: the last that failed are in it only when control has said so.
+    let failures = shared.lock().receiver.failed();
     let mut ending = Ending::default();
     if shared.options.delete && shared.options.purpose != Purpose::List {
         match is_whole && failures == 0 {

@@ -15,7 +15,7 @@ use crate::engine::buffers::Buffers;
 use crate::engine::copy_receive::Arrived;
 use crate::proto::copy::blocks::Cut;
 use crate::proto::copy::options::{CopyOptions, Durability};
-use crate::proto::copy::{CopyMessage, Digest, Settlement};
+use crate::proto::copy::{CopyMessage, Digest, Ending, Settlement};
 use crate::proto::manifest::{Attributes, Entry, EntryId, EntryKind};
 use crate::proto::verify::{BlockHash, hash_block};
 use crate::proto::wire::{Frame, FrameKind, Length};
@@ -232,6 +232,26 @@ fn what_cannot_be_read_back_leaves_no_temporary() {
     receiving.hear_end(2);
     assert!(receiving.settled.values().all(|one| matches!(one, Settlement::Failed(_))), "{:?}", receiving.settled);
     assert_eq!(std::fs::read_dir(receiving.dir.path().join("to")).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_is_removed_if_an_entry_failed_of_which_nothing_was_said_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("to/in-the-way")).unwrap();
+    std::fs::write(dir.path().join("to/gone"), b"1").unwrap();
+    let mut receiving = Receiving::new(dir, &CopyOptions { delete: true, ..options() });
+    let root = entry(0, "", EntryKind::Folder);
+    receiving.say(CopyMessage::Entries(vec![root, entry(1, "in-the-way", file(LEN))]));
+    receiving.say(CopyMessage::ScanEnd { entries: 2, is_whole: true });
+    let since = Instant::now();
+    while receiving.sink.ending() == Ending::default() {
+        assert!(since.elapsed() < PATIENCE, "it does not come to its end");
+        std::thread::yield_now();
+    }
+    let ending = receiving.sink.ending();
+    assert!(ending.deleted == 0 && ending.failed[0].1.contains("nothing was removed"), "{ending:?}");
+    receiving.hear(|message| matches!(message, CopyMessage::End(_)));
+    assert!(receiving.dir.path().join("to/gone").exists());
 }
 
 #[test]

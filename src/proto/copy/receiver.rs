@@ -86,6 +86,8 @@ pub struct Receiver {
     /// Blocks that turned out right and were not asked after.
     right: Vec<(EntryId, u32, BlockHash)>,
     announced: Option<(u64, bool)>,
+    /// How many entries failed, those among them of which nothing was said yet.
+    failed: u64,
     end: End,
 }
 
@@ -136,6 +138,7 @@ impl Receiver {
             actions: VecDeque::new(),
             right: Vec::new(),
             announced: None,
+            failed: 0,
             end: End::Ahead,
         }
     }
@@ -264,6 +267,11 @@ impl Receiver {
     /// Whether it is neither settled nor given up.
     pub fn is_open(&self, id: EntryId) -> bool {
         self.open.contains_key(&id)
+    }
+
+    /// How many entries failed so far.
+    pub fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// How many blocks were wanted and have not been stored.
@@ -453,6 +461,7 @@ impl Receiver {
             if !self.again.is_empty() {
                 self.again.retain(|want| want.id != id);
             }
+            self.failed += u64::from(matches!(settlement, Settlement::Failed(_)));
             self.settled.push((id, settlement));
             self.look_for_end();
         }
