@@ -63,7 +63,8 @@ pub fn run(plan: &LocalPlan, watcher: &mut dyn Watcher) -> Session {
         Err(error) => return Session { tally: Tally::default(), result: Err(error) },
     };
     let result = ends.drive(watcher);
-    let tally = ends.source.tally();
+    // What the sink said at the end is only in that of the outcome.
+    let tally = result.as_ref().map_or_else(|_| ends.source.tally(), |outcome| outcome.tally.clone());
     ends.stop();
     Session { tally, result }
 }

@@ -99,3 +99,20 @@ fn a_destination_that_is_taken_is_said() {
     assert!(second.contains("another copy to it is running"), "{second}");
     first.stop();
 }
+
+#[test]
+fn what_failed_at_the_end_is_in_the_tally() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("to/from")).unwrap();
+    std::fs::create_dir(dir.path().join("from")).unwrap();
+    std::fs::write(dir.path().join("to/from/gone"), b"1").unwrap();
+    let options = CopyOptions { delete: true, ..CopyOptions::default() };
+    let mut plan = plan(dir.path(), options);
+    plan.from.push(dir.path().join("none"));
+    let session = run(&plan, &mut ());
+    let named = |part: &str| session.tally.failures.iter().any(|(_, why)| why.contains(part));
+    assert!(named("no such file") && named("nothing was removed"), "{:?}", session.tally);
+    assert_eq!(session.tally.failed.entries, 2);
+    assert_eq!(session.result.unwrap().tally, session.tally);
+    assert!(dir.path().join("to/from/gone").exists());
+}
