@@ -179,6 +179,17 @@ fn sources_are_refused_in_any_order_where_they_would_be_removed() {
 }
 
 #[test]
+fn what_is_of_a_kind_that_never_comes_keeps_nothing_from_being_removed() {
+    let site = Site::new();
+    Tree::at(site.at("tree")).file("file", b"1").fifo("fifo").socket("socket").settle();
+    Tree::at(site.at("to")).file("gone", b"2").settle();
+    let options = CopyOptions { delete: true, ..unsynced() };
+    let outcome = site.copies(&site.at("tree/."), &site.at("to"), &options);
+    assert_eq!((outcome.tally.skipped.entries, outcome.ending.deleted), (2, 1));
+    assert_eq!(common::tree::files(&site.at("to")), [Path::new("file")]);
+}
+
+#[test]
 fn a_full_destination_is_said_and_with_room_the_copy_ends_well() {
     let site = Site::new();
     let Some(disk) = SmallDisk::mount(&site.at("disk"), "6m") else { return };

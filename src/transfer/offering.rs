@@ -94,7 +94,8 @@ fn scan(shared: &Shared, origin: &Arc<Origin>, options: &ScanOptions) -> bool {
     if !summary.is_complete {
         state.pass_over(failed("the scan did not come to its end".to_string()));
     }
-    summary.is_complete && summary.skipped_count == 0
+    // What is left out on purpose, such as a socket, is not missed.
+    summary.is_complete && summary.failed_count == 0
 }
 
 /// Hand entries over as there is room; `false` when the copy is over.

@@ -147,6 +147,8 @@ pub struct ScanSummary {
     pub skipped: Vec<Skipped>,
     /// How many were skipped.
     pub skipped_count: u64,
+    /// How many of it should have come.
+    pub failed_count: u64,
     /// The most folders that waited to be read at one time.
     pub waiting_max: usize,
     /// It came to its end: it was not given up, and no thread failed.

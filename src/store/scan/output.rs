@@ -71,6 +71,7 @@ impl Output {
     pub(super) fn pass_over(&self, skipped: Skipped) {
         let summary = &mut self.lock().summary;
         summary.skipped_count += 1;
+        summary.failed_count += u64::from(skipped.is_failure);
         if summary.skipped.len() < SKIPPED_MAX {
             summary.skipped.push(skipped);
         }
