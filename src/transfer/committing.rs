@@ -198,10 +198,10 @@ pub(super) fn sweep(shared: &Shared) {
 pub(super) fn finish(shared: &Shared, is_whole: bool) {
     let folders = std::mem::take(&mut *super::deciding::folders(shared));
     // Not those of the tally: the last that failed are in it only when control has said so.
-    let failures = shared.lock().receiver.failed();
+    let is_all_here = is_whole && shared.lock().receiver.failed() == 0;
     let mut ending = Ending::default();
     if shared.options.delete && shared.options.purpose != Purpose::List {
-        match is_whole && failures == 0 {
+        match is_all_here {
             true => prune(shared, &mut ending),
             false => add(&mut ending, Vec::new(), NOTHING_REMOVED.to_string()),
         }
@@ -210,7 +210,8 @@ pub(super) fn finish(shared: &Shared, is_whole: bool) {
     if let Err(error) = shared.landing.finish_folders(folders.into_entries(), failed) {
         add(&mut ending, Vec::new(), error.to_string());
     }
-    if let Err(error) = shared.landing.complete() {
+    let closed = if is_all_here { shared.landing.complete() } else { shared.landing.complete_in_part() };
+    if let Err(error) = closed {
         add(&mut ending, Vec::new(), error.to_string());
     }
     shared.done(|state| {

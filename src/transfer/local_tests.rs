@@ -116,3 +116,25 @@ fn what_failed_at_the_end_is_in_the_tally() {
     assert_eq!(session.result.unwrap().tally, session.tally);
     assert!(dir.path().join("to/from/gone").exists());
 }
+
+#[test]
+fn what_is_here_of_a_file_outlasts_a_run_in_which_its_source_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = noise(64 * MIB);
+    std::fs::create_dir(dir.path().join("to")).unwrap();
+    std::fs::write(dir.path().join("from"), &content).unwrap();
+    std::fs::write(dir.path().join("other"), b"1").unwrap();
+    let options = CopyOptions { durability: Durability::File, ..CopyOptions::default() };
+    let mut plan = plan(dir.path(), options);
+    plan.from.insert(0, dir.path().join("other"));
+    break_off(&plan);
+    std::fs::rename(dir.path().join("from"), dir.path().join("away")).unwrap();
+    let without = run(&plan, &mut ()).result.unwrap();
+    assert_eq!((without.tally.failed.entries, without.tally.found.files), (1, 1));
+    std::fs::rename(dir.path().join("away"), dir.path().join("from")).unwrap();
+    let done = run(&plan, &mut ()).result.unwrap();
+    assert!(done.far.resumed_bytes > 0);
+    assert_eq!(done.far.resumed_bytes + done.far.moved_bytes, 64 * MIB);
+    assert!(std::fs::read(dir.path().join("to/from")).unwrap() == content);
+    assert_eq!(std::fs::read_dir(dir.path().join("to")).unwrap().count(), 2, "no temporary is left");
+}

@@ -297,6 +297,14 @@ impl<S: Storage> Landing<S> {
         Ok(self.journal().remove()?)
     }
 
+    /// The copy is over, and something of it did not come: what is here of that is kept for the next time.
+    pub fn complete_in_part(&self) -> Result<(), LandingError> {
+        if self.partials().next().is_none() {
+            return self.complete();
+        }
+        if self.options.durability == Durability::None { Ok(()) } else { self.sync_journal() }
+    }
+
     fn journal(&self) -> MutexGuard<'_, Journal<S>> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }

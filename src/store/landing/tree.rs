@@ -164,17 +164,18 @@ impl<S: Storage> Landing<S> {
 
     /// Remove the temporaries that the journal knows: of files that were begun and that the source has no more.
     pub(super) fn drop_partials(&self) {
-        for path in self.known_temporaries() {
-            let is_ours = path
-                .as_bytes()
-                .rsplit(|byte| *byte == b'/')
-                .next()
-                .is_some_and(|name| name.starts_with(self.prefix.as_bytes()));
-            // One that has got its name meanwhile is not there.
-            if is_ours && self.disk.root.metadata(&path).is_ok() {
-                let _ = self.disk.remove(&path);
-            }
+        for path in self.partials() {
+            let _ = self.disk.remove(&path);
         }
+    }
+
+    /// The temporaries that the journal knows and that are there: one that has got its name meanwhile is not.
+    pub(super) fn partials(&self) -> impl Iterator<Item = RelativePath> {
+        self.known_temporaries().into_iter().filter(|path| {
+            let name = path.as_bytes().rsplit(|byte| *byte == b'/').next();
+            let is_ours = name.is_some_and(|name| name.starts_with(self.prefix.as_bytes()));
+            is_ours && self.disk.root.metadata(path).is_ok()
+        })
     }
 
     /// Where the temporaries are that the journal knows.
