@@ -190,6 +190,16 @@ fn what_is_of_a_kind_that_never_comes_keeps_nothing_from_being_removed() {
 }
 
 #[test]
+fn a_further_name_of_a_small_file_does_not_wait_for_a_commit() {
+    let site = Site::new();
+    Tree::at(site.at("tree")).file("x", b"1").hard_link("y", "x").settle();
+    let options = CopyOptions { hard_links: true, ..unsynced() };
+    site.copies(&site.at("tree"), &site.at("to"), &options);
+    let inode = |name: &str| fs::metadata(site.at(name)).unwrap().ino();
+    assert_eq!(inode("to/x"), inode("to/y"));
+}
+
+#[test]
 fn a_full_destination_is_said_and_with_room_the_copy_ends_well() {
     let site = Site::new();
     let Some(disk) = SmallDisk::mount(&site.at("disk"), "6m") else { return };

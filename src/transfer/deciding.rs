@@ -51,7 +51,7 @@ pub(super) fn decide(shared: &Shared, entries: Vec<Arc<Entry>>, laps: &mut Laps<
     laps.lap(Stage::Decide);
     shared.done(|state| {
         settle(state, judged);
-        state.add_links(links, true);
+        state.add_links(links);
         state.end_deciding();
     });
 }
@@ -63,21 +63,24 @@ fn keep_folder(shared: &Shared, mut entry: Entry) -> Result<(), StoreError> {
     begun
 }
 
-/// Make hard links whose file has landed; the others wait on.
+/// Make hard links whose file is settled.
 pub(super) fn link(shared: &Shared, links: Vec<Entry>) {
-    let (ready, waiting): (Vec<Entry>, Vec<Entry>) = {
-        let state = shared.lock();
-        links.into_iter().partition(|entry| match entry.kind {
-            EntryKind::HardLink { to, .. } => !state.receiver.is_open(to),
-            _ => true,
-        })
-    };
-    let judged: Vec<Judged> = ready.iter().map(|entry| judge(shared, entry)).collect();
+    let judged: Vec<Judged> = links.iter().map(|entry| judge_link(shared, entry)).collect();
     shared.done(|state| {
         settle(state, judged);
-        state.add_links(waiting, false);
         state.end_deciding();
     });
+}
+
+/// Where its file failed, what has that name is something else.
+fn judge_link(shared: &Shared, entry: &Entry) -> Judged {
+    match &entry.kind {
+        EntryKind::HardLink { to, path } if shared.lock().receiver.may_have_failed(*to) => {
+            let why = format!("is another name of {}, which could not be copied: see to that first", printable(path));
+            Judged { id: entry.id, decision: Decision::Fail(why), ready: None }
+        }
+        _ => judge(shared, entry),
+    }
 }
 
 fn settle(state: &mut State, judged: Vec<Judged>) {

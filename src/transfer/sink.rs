@@ -101,9 +101,10 @@ pub(super) struct State {
     commits_since: Option<Instant>,
     is_committing: bool,
     abandons: VecDeque<Held>,
-    /// Hard links whose file has not landed.
-    pub(super) links: Vec<Entry>,
-    links_may_go: bool,
+    /// Hard links that can be made.
+    links: Vec<Entry>,
+    /// Those that wait until this file is settled.
+    links_of: HashMap<EntryId, Vec<Entry>>,
     /// Paths of the source, in short, where what it lacks is removed.
     pub(super) seen: HashSet<u64>,
     /// What the sink said at the end.
@@ -176,7 +177,7 @@ impl Sink {
             is_committing: false,
             abandons: VecDeque::new(),
             links: Vec::new(),
-            links_may_go: false,
+            links_of: HashMap::new(),
             seen: HashSet::new(),
             ending: Ending::default(),
             finish: None,

@@ -255,6 +255,34 @@ fn nothing_is_removed_if_an_entry_failed_of_which_nothing_was_said_yet() {
 }
 
 #[test]
+fn a_further_name_of_a_file_that_fails_does_so_too() {
+    for fails_at_once in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("to")).unwrap();
+        match fails_at_once {
+            true => std::fs::create_dir(dir.path().join("to/first")).unwrap(),
+            false => std::fs::write(dir.path().join("to/first"), b"what was there").unwrap(),
+        }
+        let mut receiving = Receiving::new(dir, &CopyOptions { hard_links: true, ..options() });
+        let link = |to, first: &str| EntryKind::HardLink { to, path: first.into() };
+        let entries = vec![entry(0, "first", file(LEN)), entry(1, "second", link(0, "first"))];
+        receiving.say(CopyMessage::Entries(entries));
+        if !fails_at_once {
+            receiving.hear_wants(0);
+            receiving.say(CopyMessage::Unreadable(vec![(0, "is gone".to_string())]));
+        }
+        // One that names itself has nothing to wait for.
+        receiving.say(CopyMessage::Entries(vec![entry(2, "third", link(2, "third"))]));
+        receiving.hear_end(3);
+        let failed = |id| matches!(receiving.settled.get(&id), Some(Settlement::Failed(_)));
+        assert!((0..3).all(failed), "{:?}", receiving.settled);
+        let why = format!("{:?}", receiving.settled[&1]);
+        assert!(why.contains("another name of first, which could not be copied"), "{why}");
+        assert!(!receiving.dir.path().join("to/second").exists());
+    }
+}
+
+#[test]
 fn holes_of_a_file_longer_than_anybody_has_are_not_hashed() {
     let mut receiving = Receiving::new(tempfile::tempdir().unwrap(), &options());
     let giant = |len| EntryKind::File { len, is_sparse: true };

@@ -3,7 +3,7 @@
 //! Whoever stores takes actions ([`Receiver::poll_action`]) and says what came of them. A file is committed when all
 //! its blocks are stored with the sender's digests, and settled when the commit is as durable as was asked.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::blocks::Cut;
 use super::filling::{Filling, Outcome};
@@ -14,6 +14,9 @@ use super::{
 };
 use crate::proto::manifest::{ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
 use crate::proto::verify::{BlockHash, FileHash};
+
+/// Most files that are remembered as failed.
+const FAILED_FILES_MAX: usize = 1 << 20;
 
 /// What whoever stores has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum Action {
     Refresh(EntryId, FileHash),
     /// Nothing more comes of it: drop what was stored.
     Abandon(EntryId),
+    /// An entry is settled that somebody waits for, as said by [`Receiver::awaits`].
+    Closed(EntryId),
     /// Every entry is settled: do what is left. Answered by [`Receiver::handle_finished`].
     Finish {
         /// The sender passed nothing over.
@@ -88,6 +93,8 @@ pub struct Receiver {
     announced: Option<(u64, bool)>,
     /// How many entries failed, those among them of which nothing was said yet.
     failed: u64,
+    /// The files among them, at most [`FAILED_FILES_MAX`].
+    failed_files: HashSet<EntryId>,
     end: End,
 }
 
@@ -107,6 +114,8 @@ struct Open {
     /// `None` for what has no content.
     len: Option<u64>,
     weight: usize,
+    /// Somebody is to be told when it is settled.
+    is_awaited: bool,
     state: State,
 }
 
@@ -139,6 +148,7 @@ impl Receiver {
             right: Vec::new(),
             announced: None,
             failed: 0,
+            failed_files: HashSet::new(),
             end: End::Ahead,
         }
     }
@@ -269,6 +279,17 @@ impl Receiver {
         self.open.contains_key(&id)
     }
 
+    /// Whether an entry is open; if it is, [`Action::Closed`] tells when it is so no more.
+    pub fn awaits(&mut self, id: EntryId) -> bool {
+        self.open.get_mut(&id).map(|open| open.is_awaited = true).is_some()
+    }
+
+    /// Whether a file that is settled failed. With more than can be remembered each may have: that keeps a name from
+    /// being made, and never makes a wrong one.
+    pub fn may_have_failed(&self, id: EntryId) -> bool {
+        self.failed_files.len() >= FAILED_FILES_MAX || self.failed_files.contains(&id)
+    }
+
     /// How many entries failed so far.
     pub fn failed(&self) -> u64 {
         self.failed
@@ -350,7 +371,7 @@ impl Receiver {
             let len = if let EntryKind::File { len, .. } = entry.kind { Some(len) } else { None };
             let weight = entry.weight();
             self.open_bytes += weight;
-            self.open.insert(entry.id, Open { len, weight, state: State::Deciding });
+            self.open.insert(entry.id, Open { len, weight, is_awaited: false, state: State::Deciding });
             self.actions.push_back(Action::Decide(entry));
         }
         Ok(())
@@ -461,7 +482,15 @@ impl Receiver {
             if !self.again.is_empty() {
                 self.again.retain(|want| want.id != id);
             }
-            self.failed += u64::from(matches!(settlement, Settlement::Failed(_)));
+            if let Settlement::Failed(_) = settlement {
+                self.failed += 1;
+                if open.len.is_some() && self.failed_files.len() < FAILED_FILES_MAX {
+                    self.failed_files.insert(id);
+                }
+            }
+            if open.is_awaited {
+                self.actions.push_back(Action::Closed(id));
+            }
             self.settled.push((id, settlement));
             self.look_for_end();
         }

@@ -114,6 +114,7 @@ impl Pair {
                 assert!(is_whole && self.committing.is_empty());
                 self.receiver.handle_finished(Ending::default());
             }
+            Action::Closed(_) => unreachable!("nobody waits for it"),
             Action::Abandon(id) => assert!(self.abandoned.insert(id) && !self.committed.contains(&id)),
         }
     }

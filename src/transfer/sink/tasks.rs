@@ -7,7 +7,7 @@ use super::{Commit, Content, Held, State, Task, empty_entry};
 use crate::proto::copy::Settlement;
 use crate::proto::copy::options::{CopyOptions, Durability};
 use crate::proto::copy::receiver::Action;
-use crate::proto::manifest::{Entry, EntryId};
+use crate::proto::manifest::{Entry, EntryId, EntryKind};
 use crate::transfer::destination::Destination;
 use crate::transfer::tally::Settled;
 
@@ -41,8 +41,7 @@ impl State {
         if let Some(held) = self.abandons.pop_front() {
             return Some(Task::Abandon(held));
         }
-        if self.links_may_go && !self.links.is_empty() && !self.is_deciding {
-            self.links_may_go = false;
+        if !self.links.is_empty() && !self.is_deciding {
             self.is_deciding = true;
             return Some(Task::Links(std::mem::take(&mut self.links)));
         }
@@ -108,6 +107,7 @@ impl State {
                         self.abandons.push_back(Held { about: held.about.clone(), content, is_storing: false });
                     }
                 }
+                Action::Closed(id) => self.links.extend(self.links_of.remove(&id).unwrap_or_default()),
                 Action::Finish { is_whole } => self.finish = Some(is_whole),
             }
         }
@@ -138,13 +138,19 @@ impl State {
 
     pub(in crate::transfer) fn end_committing(&mut self) {
         self.is_committing = false;
-        self.links_may_go = true;
     }
 
-    /// Hard links wait for this one.
-    pub(in crate::transfer) fn add_links(&mut self, links: Vec<Entry>, may_go: bool) {
-        self.links.extend(links);
-        self.links_may_go |= may_go;
+    /// Make hard links: at once, or when their file is settled, whatever becomes of it.
+    pub(in crate::transfer) fn add_links(&mut self, links: Vec<Entry>) {
+        for link in links {
+            match link.kind {
+                // Those that name each other would wait for ever: a first name comes before the others.
+                EntryKind::HardLink { to, .. } if to < link.id && self.receiver.awaits(to) => {
+                    self.links_of.entry(to).or_default().push(link);
+                }
+                _ => self.links.push(link),
+            }
+        }
     }
 
     /// What was said to be settled is.
