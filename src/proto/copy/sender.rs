@@ -169,9 +169,7 @@ impl Sender {
             CopyMessage::Wants(wants) => wants.into_iter().try_for_each(|want| self.handle_want(want, true)),
             CopyMessage::Ask(wants) => wants.into_iter().try_for_each(|want| self.handle_want(want, false)),
             CopyMessage::Settled(settled) if settled.len() > ITEMS_MAX => Err(CopyError::TooMuch),
-            CopyMessage::Settled(settled) => {
-                settled.into_iter().try_for_each(|(id, settlement)| self.handle_settled(id, settlement))
-            }
+            CopyMessage::Settled(settled) => self.handle_all_settled(settled),
             CopyMessage::End(ending) if ending.failed.len() > ITEMS_MAX => Err(CopyError::TooMuch),
             CopyMessage::End(ending) if self.scan == Scan::Said && self.open.is_empty() => {
                 self.ending = Some(ending);
@@ -261,8 +259,23 @@ impl Sender {
         Ok(())
     }
 
-    fn handle_settled(&mut self, id: EntryId, settlement: Settlement) -> Result<(), CopyError> {
+    fn handle_all_settled(&mut self, settled: Vec<(EntryId, Settlement)>) -> Result<(), CopyError> {
+        let mut may_be_queued = false;
+        for (id, settlement) in settled {
+            may_be_queued |= self.handle_settled(id, settlement)?;
+        }
+        // The receiver counts them as wanted no more, and wants others in their place.
+        if may_be_queued {
+            let open = &self.open;
+            self.work.retain(|(id, ..)| open.contains_key(id));
+        }
+        Ok(())
+    }
+
+    /// Whether blocks of it may be left that were wanted and not read.
+    fn handle_settled(&mut self, id: EntryId, settlement: Settlement) -> Result<bool, CopyError> {
         let open = self.open.remove(&id).ok_or(CopyError::UnknownEntry(id))?;
+        let is_given_up = matches!(settlement, Settlement::Failed(_) | Settlement::Skipped(_));
         self.open_bytes -= open.weight;
         let settlement = match settlement {
             Settlement::Skipped(why) => Settlement::Skipped(reason(why)),
@@ -284,7 +297,7 @@ impl Sender {
         };
         *counter += 1;
         self.settled.push_back((id, settlement));
-        Ok(())
+        Ok(is_given_up && !open.tries.is_empty())
     }
 }
 

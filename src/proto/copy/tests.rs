@@ -376,3 +376,23 @@ fn who_proves_nothing_is_asked_for_no_more_than_can_be_remembered() {
     assert_eq!(stored.len() as u64, files * blocks, "who proves is asked for all");
     assert_eq!(receiver.wanted(), 0);
 }
+
+#[test]
+fn the_blocks_of_a_file_that_is_given_up_make_room_for_others() {
+    let (mut sender, mut receiver) = (Sender::new(CUT, true), Receiver::new(CUT, true));
+    for _ in 0..4 {
+        sender.handle_entry(file(u64::from(crate::proto::verify::BLOCKS_MAX)));
+    }
+    receiver.handle_message(sender.poll_message().unwrap()).unwrap();
+    while let Some(Action::Decide(entry)) = receiver.poll_action() {
+        receiver.handle_decision(entry.id, Decision::Fill { stored: Vec::new() });
+    }
+    for id in 0..4 {
+        while let Some(message) = receiver.poll_message() {
+            sender.handle_message(message).unwrap();
+        }
+        assert_eq!(receiver.wanted(), WANTED_MAX.min((4 - id) * crate::proto::verify::BLOCKS_MAX as usize));
+        assert_eq!(sender.poll_work().unwrap().id, id as EntryId);
+        receiver.handle_failed(id as EntryId, "no space".into());
+    }
+}
