@@ -97,12 +97,16 @@ impl Filling {
         root(layout, &hashes?).ok()
     }
 
-    /// What there was turned out to be something else: everything is wanted anew.
-    pub(super) fn forget_ours(&mut self) {
-        for block in &mut self.blocks {
-            *block = Block { theirs: block.theirs, ..Block::default() };
-        }
-        (self.left, self.next) = (self.count, 0);
+    /// What there was turned out to be something else: everything is wanted anew, and digests come with it. Those that
+    /// were asked for are of an earlier moment, and a file that somebody writes may have others by now.
+    pub(super) fn forget(&mut self) {
+        self.blocks.fill(Block::default());
+        (self.left, self.next, self.digests_missing) = (self.count, 0, self.count);
+    }
+
+    /// Whether a block was wanted more than once.
+    pub(super) fn was_sent_again(&self, block: u32) -> bool {
+        self.blocks.get(block as usize).is_some_and(|block| block.tries > 1)
     }
 
     /// The sender is asked for digests: as long as they are missing the blocks count as wanted.

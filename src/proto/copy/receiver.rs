@@ -18,6 +18,8 @@ use crate::proto::verify::{BlockHash, FileHash};
 /// Most files that are remembered as failed.
 const FAILED_FILES_MAX: usize = 1 << 20;
 
+const CHANGED: &str = "source: was changed during the copy: copy it again when nobody writes it";
+
 /// What whoever stores has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -394,7 +396,11 @@ impl Receiver {
         // What was asked for has come.
         self.wanted -= usize::from(is_comparing && filling.release(block));
         match outcome {
-            // A source that changes under the copy is told by the sender as unreadable, not by another digest.
+            // Who writes through a mapping does not move the time by which the sender would know.
+            Outcome::TwoDigests if filling.was_sent_again(block) => {
+                self.give_up(id, Settlement::Failed(CHANGED.to_string()));
+            }
+            // Once it is sent nobody can have changed it in between.
             Outcome::TwoDigests => return Err(CopyError::TwoDigests { id, block }),
             Outcome::Unknown => return Err(CopyError::UnknownBlock { id, block }),
             Outcome::Unasked => return Err(CopyError::OutOfTurn),
@@ -449,7 +455,7 @@ impl Receiver {
             open.state = State::Refreshing;
             self.actions.push_back(Action::Refresh(id, hash.unwrap_or(FileHash([0; 32]))));
         } else {
-            filling.forget_ours();
+            filling.forget();
             open.state = State::Filling(std::mem::take(filling));
             self.hungry.push_back(id);
         }

@@ -396,3 +396,37 @@ fn the_blocks_of_a_file_that_is_given_up_make_room_for_others() {
         receiver.handle_failed(id as EntryId, "no space".into());
     }
 }
+
+#[test]
+fn a_file_that_somebody_writes_meanwhile_fails_alone() {
+    let mut receiver = Receiver::new(CUT, true);
+    receiver.handle_message(CopyMessage::Entries(vec![file(2), Entry { id: 1, ..file(1) }])).unwrap();
+    while let Some(Action::Decide(entry)) = receiver.poll_action() {
+        receiver.handle_decision(entry.id, Decision::Fill { stored: Vec::new() });
+    }
+    while receiver.poll_message().is_some() {}
+    let digest = |id, of| CopyMessage::Digests(vec![Digest { id, block: 0, hash: hash(7, of) }]);
+    receiver.handle_message(digest(0, 1)).unwrap();
+    receiver.handle_stored(0, 0, hash(7, 2)).unwrap();
+    receiver.handle_message(digest(0, 3)).unwrap();
+    let Some(CopyMessage::Settled(settled)) = receiver.poll_message() else { panic!("it is given up") };
+    assert!(matches!(&settled[..], [(0, Settlement::Failed(why))] if why.contains("was changed")), "{settled:?}");
+    // What was sent once has one digest.
+    receiver.handle_message(digest(1, 1)).unwrap();
+    assert_eq!(receiver.handle_message(digest(1, 2)), Err(CopyError::TwoDigests { id: 1, block: 0 }));
+}
+
+#[test]
+fn a_file_that_is_written_after_it_was_compared_comes_as_it_is_then() {
+    let mut receiver = Receiver::new(CUT, true);
+    receiver.handle_message(CopyMessage::Entries(vec![file(1)])).unwrap();
+    assert!(matches!(receiver.poll_action(), Some(Action::Decide(_))));
+    receiver.handle_decision(0, Decision::Compare { ours: vec![hash(7, 0)] });
+    assert!(matches!(receiver.poll_message(), Some(CopyMessage::Ask(_))));
+    let digest = |of| CopyMessage::Digests(vec![Digest { id: 0, block: 0, hash: hash(7, of) }]);
+    receiver.handle_message(digest(1)).unwrap();
+    assert!(matches!(receiver.poll_message(), Some(CopyMessage::Wants(_))));
+    receiver.handle_message(digest(2)).unwrap();
+    receiver.handle_stored(0, 0, hash(7, 2)).unwrap();
+    assert!(matches!(receiver.poll_action(), Some(Action::Commit(0, _))));
+}
