@@ -18,8 +18,6 @@ pub const XATTRS_BYTES_MAX: usize = 128 << 10;
 /// Most entries of one message.
 pub const ENTRIES_PER_MESSAGE_MAX: usize = 4096;
 
-/// What the entries of one message may take together, unless it is one: well below the longest message.
-pub const ENTRIES_BYTES_MAX: usize = 256 << 10;
 /// What the fixed parts of an entry take at most, encoded.
 const ENTRY_FIXED_BYTES: usize = 96;
 

@@ -215,7 +215,7 @@ pub(super) fn finish(shared: &Shared, is_whole: bool) {
         add(&mut ending, Vec::new(), error.to_string());
     }
     shared.done(|state| {
-        ending.failed.iter().for_each(|(path, why)| state.tally.add_failure(path, why));
+        state.tally.add_ending(&ending);
         state.ending = ending.clone();
         state.receiver.handle_finished(ending);
     });

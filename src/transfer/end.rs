@@ -247,7 +247,7 @@ impl End {
     /// The other end's report, where it says what this one cannot know.
     pub fn handle_report(&self, report: &EndReport) {
         if let Part::Sink(sink) = &self.part {
-            sink.handle_passed_over(&report.passed_over);
+            sink.handle_passed_over(&report.passed_over, report.passed_over_count);
         }
     }
 

@@ -308,10 +308,11 @@ impl Sink {
         self.shared.lock().receiver.is_scanned()
     }
 
-    /// The sender's scan passed these over.
-    pub fn handle_passed_over(&self, passed: &[PassedOver]) {
+    /// The sender's scan passed these over, and so many in all.
+    pub fn handle_passed_over(&self, passed: &[PassedOver], count: u64) {
         let mut state = self.shared.lock();
         passed.iter().for_each(|passed| state.tally.add_passed_over(passed));
+        state.tally.add_unnamed(passed, count.saturating_sub(passed.len() as u64));
     }
 
     /// Whether big files go past the page cache, and why.

@@ -21,7 +21,7 @@ use crate::engine::outbox::Carrier;
 use crate::proto::copy::blocks::Cut;
 use crate::proto::copy::ids::IdMap;
 use crate::proto::copy::options::CopyOptions;
-use crate::proto::copy::report::{Choice, PASSED_OVER_MAX, PassedOver};
+use crate::proto::copy::report::{Choice, PassedOver, PassedOverList};
 use crate::proto::copy::sender::{Sender, Work};
 use crate::proto::copy::{CopyError, CopyMessage, Ending};
 use crate::store::StoreError;
@@ -89,8 +89,7 @@ pub(super) struct State {
     pub(super) held: Option<Work>,
     pub(super) tally: Tally,
     /// What the scans passed over.
-    pub(super) passed_over: Vec<PassedOver>,
-    pub(super) passed_over_count: u64,
+    passed_over: PassedOverList,
     pub(super) is_stopped: bool,
     /// One of the threads panicked.
     pub(super) is_broken: bool,
@@ -136,8 +135,7 @@ impl Source {
             open: IdMap::default(),
             held: None,
             tally: Tally::default(),
-            passed_over: Vec::new(),
-            passed_over_count: 0,
+            passed_over: PassedOverList::default(),
             is_stopped: false,
             is_broken: false,
             observer: setup.observer,
@@ -242,7 +240,7 @@ impl Source {
     /// What the scan passed over, the first of it, and how much that is.
     pub fn passed_over(&self) -> (Vec<PassedOver>, u64) {
         let state = self.shared.lock();
-        (state.passed_over.clone(), state.passed_over_count)
+        (state.passed_over.named().to_vec(), state.passed_over.count())
     }
 
     /// Where time went.
@@ -323,10 +321,7 @@ impl State {
     /// Something was passed over.
     pub(super) fn pass_over(&mut self, passed: PassedOver) {
         self.tally.add_passed_over(&passed);
-        self.passed_over_count += 1;
-        if self.passed_over.len() < PASSED_OVER_MAX {
-            self.passed_over.push(passed);
-        }
+        self.passed_over.add(passed);
     }
 
     /// Take note of what was settled.

@@ -162,6 +162,14 @@ impl Tally {
         }
     }
 
+    /// The source has so much more that did not come than it names.
+    pub fn add_unnamed(&mut self, named: &[PassedOver], count: u64) {
+        // What failed is named first.
+        let are_failures = named.iter().all(|passed| passed.is_failure);
+        let counter = if are_failures { &mut self.failed } else { &mut self.skipped };
+        counter.entries = counter.entries.saturating_add(count);
+    }
+
     /// The receiver has said this at the end.
     pub fn add_ending(&mut self, ending: &Ending) {
         ending.failed.iter().for_each(|(path, why)| self.add_failure(path, why));

@@ -62,6 +62,11 @@ pub const ITEMS_MAX: usize = 4096;
 /// Longest reason that is carried, bytes.
 pub const REASON_BYTES_MAX: usize = 1024;
 
+/// What the items of one message take together at most, encoded, unless it is one: well below the longest message.
+pub const ITEMS_BYTES_MAX: usize = 256 << 10;
+/// What an item takes beside its texts at most, encoded: a number, a hash, a few lengths.
+const ITEM_FIXED_BYTES: usize = 64;
+
 /// What the two ends of a copy say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CopyMessage {
@@ -113,7 +118,8 @@ pub struct Want {
 /// What the receiver has to say at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
-    /// What failed after it was settled, such as the time of a folder: paths and reasons, at most [`ITEMS_MAX`].
+    /// What failed after it was settled, such as the time of a folder: paths and reasons, at most [`ITEMS_MAX`], and as
+    /// many as one message takes.
     pub failed: Vec<(Vec<u8>, String)>,
     /// How many such there are.
     pub failed_count: u64,
@@ -194,6 +200,32 @@ impl CopyError {
     pub fn is_damage(&self) -> bool {
         matches!(self, CopyError::Pack(_))
     }
+}
+
+impl Ending {
+    /// With as many of the failures named as one message takes.
+    fn fitted(mut self) -> Ending {
+        self.failed.iter_mut().for_each(|(_, why)| *why = reason(std::mem::take(why)));
+        self.failed.truncate(fitting(&self.failed, ITEMS_MAX, |(path, why)| path.len() + why.len() + ITEM_FIXED_BYTES));
+        self
+    }
+}
+
+impl Settlement {
+    fn encoded_bytes_max(&self) -> usize {
+        let why = if let Settlement::Skipped(why) | Settlement::Failed(why) = self { why.len() } else { 0 };
+        ITEM_FIXED_BYTES + why
+    }
+}
+
+/// How many items from the front fit one message, at most so many: at least one.
+fn fitting<T>(items: &[T], most: usize, bytes_of: impl Fn(&T) -> usize) -> usize {
+    let mut bytes = 0;
+    let fits = |item: &&T| {
+        bytes += bytes_of(item);
+        bytes <= ITEMS_BYTES_MAX
+    };
+    items.iter().take(most).take_while(fits).count().max(1)
 }
 
 /// A reason, cut to what is carried.

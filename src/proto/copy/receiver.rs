@@ -10,7 +10,7 @@ use super::filling::{Filling, Outcome};
 use super::ids::IdMap;
 use super::{
     CopyError, CopyMessage, Digest, Ending, ITEMS_MAX, Settlement, UNPROVEN_MAX, UNSETTLED_BYTES_MAX, UNSETTLED_MAX,
-    WANTED_MAX, Want, reason,
+    WANTED_MAX, Want, fitting, reason,
 };
 use crate::proto::manifest::{ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
 use crate::proto::verify::{BlockHash, FileHash};
@@ -251,7 +251,7 @@ impl Receiver {
     /// What was left to do is done.
     pub fn handle_finished(&mut self, ending: Ending) {
         if let End::Finishing = self.end {
-            self.end = End::Finished(ending);
+            self.end = End::Finished(ending.fitted());
         }
     }
 
@@ -321,7 +321,7 @@ impl Receiver {
     /// What to say next.
     pub fn poll_message(&mut self) -> Option<CopyMessage> {
         if !self.settled.is_empty() {
-            let n = self.settled.len().min(ITEMS_MAX);
+            let n = fitting(&self.settled, ITEMS_MAX, |(_, settlement)| settlement.encoded_bytes_max());
             return Some(CopyMessage::Settled(self.settled.drain(..n).collect()));
         }
         let asks = self.next_asks();

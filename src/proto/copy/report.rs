@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{ITEM_FIXED_BYTES, ITEMS_BYTES_MAX, reason};
 use crate::proto::facts::CpuClock;
 
 /// Most passed-over paths that are named.
@@ -98,6 +99,54 @@ pub struct PassedOver {
     pub is_failure: bool,
 }
 
+/// The first of what was passed over, as much as one report has room for, and how much it was in all.
+///
+/// What failed goes before what is left out on purpose: whoever reads the report has to learn that something did.
+#[derive(Debug, Default)]
+pub struct PassedOverList {
+    named: Vec<PassedOver>,
+    bytes: usize,
+    count: u64,
+}
+
+impl PassedOverList {
+    /// One more.
+    pub fn add(&mut self, mut passed: PassedOver) {
+        self.count += 1;
+        passed.why = reason(passed.why);
+        while passed.is_failure && !self.has_room(&passed) && self.forget_one_left_out() {}
+        if self.has_room(&passed) {
+            self.bytes += passed.encoded_bytes_max();
+            self.named.push(passed);
+        }
+    }
+
+    /// Those that are named.
+    pub fn named(&self) -> &[PassedOver] {
+        &self.named
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn has_room(&self, passed: &PassedOver) -> bool {
+        self.named.len() < PASSED_OVER_MAX && self.bytes + passed.encoded_bytes_max() <= ITEMS_BYTES_MAX
+    }
+
+    fn forget_one_left_out(&mut self) -> bool {
+        let at = self.named.iter().rposition(|passed| !passed.is_failure);
+        at.map(|at| self.bytes -= self.named.remove(at).encoded_bytes_max()).is_some()
+    }
+}
+
+impl PassedOver {
+    fn encoded_bytes_max(&self) -> usize {
+        self.path.len() + self.why.len() + ITEM_FIXED_BYTES
+    }
+}
+
 /// Most choices that a receipt keeps of all that either end and the command made.
 pub const CHOICES_MAX: usize = 32;
 
@@ -141,7 +190,7 @@ pub struct EndReport {
     pub damaged_blocks: u64,
     /// One number for all files that were proven.
     pub digest: String,
-    /// Paths that were passed over by the scan, and why.
+    /// Paths that were passed over by the scan, and why, as many as a [`PassedOverList`] names.
     pub passed_over: Vec<PassedOver>,
     /// How many.
     pub passed_over_count: u64,

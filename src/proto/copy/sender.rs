@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use super::blocks::Cut;
 use super::ids::IdMap;
 use super::{
-    CopyError, CopyMessage, Digest, Ending, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_BYTES_MAX, UNSETTLED_MAX,
-    WANTED_MAX, Want, reason,
+    CopyError, CopyMessage, Digest, Ending, ITEM_FIXED_BYTES, ITEMS_MAX, Settlement, TRIES_MAX, UNSETTLED_BYTES_MAX,
+    UNSETTLED_MAX, WANTED_MAX, Want, fitting, reason,
 };
-use crate::proto::manifest::{ENTRIES_BYTES_MAX, ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
+use crate::proto::manifest::{ENTRIES_PER_MESSAGE_MAX, Entry, EntryId, EntryKind};
 use crate::proto::verify::BlockHash;
 
 /// A block to be read.
@@ -192,14 +192,16 @@ impl Sender {
     /// What to say next.
     pub fn poll_message(&mut self) -> Option<CopyMessage> {
         if !self.entries.is_empty() {
-            let n = fitting(&self.entries);
+            let n = fitting(&self.entries, ENTRIES_PER_MESSAGE_MAX, Entry::encoded_bytes_max);
             return Some(CopyMessage::Entries(self.entries.drain(..n).collect()));
         }
         if !self.unreadable.is_empty() {
-            return Some(CopyMessage::Unreadable(drain(&mut self.unreadable)));
+            let n = fitting(&self.unreadable, ITEMS_MAX, |(_, why)| why.len() + ITEM_FIXED_BYTES);
+            return Some(CopyMessage::Unreadable(self.unreadable.drain(..n).collect()));
         }
         if !self.digests.is_empty() {
-            return Some(CopyMessage::Digests(drain(&mut self.digests)));
+            let n = self.digests.len().min(ITEMS_MAX);
+            return Some(CopyMessage::Digests(self.digests.drain(..n).collect()));
         }
         (self.scan == Scan::Over).then(|| {
             self.scan = Scan::Said;
@@ -299,19 +301,4 @@ impl Sender {
         self.settled.push_back((id, settlement));
         Ok(is_given_up && !open.tries.is_empty())
     }
-}
-
-/// How many entries from the front fit one message: at least one.
-fn fitting(entries: &[Entry]) -> usize {
-    let mut bytes = 0;
-    let fits = |entry: &&Entry| {
-        bytes += entry.encoded_bytes_max();
-        bytes <= ENTRIES_BYTES_MAX
-    };
-    entries.iter().take(ENTRIES_PER_MESSAGE_MAX).take_while(fits).count().max(1)
-}
-
-/// As many items as one message takes.
-fn drain<T>(items: &mut Vec<T>) -> Vec<T> {
-    items.drain(..items.len().min(ITEMS_MAX)).collect()
 }

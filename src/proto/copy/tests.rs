@@ -430,3 +430,63 @@ fn a_file_that_is_written_after_it_was_compared_comes_as_it_is_then() {
     receiver.handle_stored(0, 0, hash(7, 2)).unwrap();
     assert!(matches!(receiver.poll_action(), Some(Action::Commit(0, _))));
 }
+
+/// How long a message is, which has to be well below the longest.
+#[track_caller]
+fn fits(message: &CopyMessage) {
+    let encoded = postcard::to_stdvec(message).unwrap().len();
+    assert!(encoded <= crate::proto::session::MESSAGE_BYTES_MAX * 3 / 4, "{encoded}");
+}
+
+#[test]
+fn reasons_of_any_length_fit_a_message() {
+    let (mut sender, mut receiver) = (Sender::new(CUT, true), Receiver::new(CUT, true));
+    let count = ITEMS_MAX as u64;
+    (0..count).for_each(|_| _ = sender.handle_entry(file(1)));
+    while let Some(message) = sender.poll_message() {
+        receiver.handle_message(message).unwrap();
+    }
+    (0..count).for_each(|id| sender.handle_unreadable(id, "x".repeat(5000)));
+    let mut settled = 0;
+    while let Some(message) = sender.poll_message() {
+        fits(&message);
+        receiver.handle_message(message).unwrap();
+    }
+    while let Some(message) = receiver.poll_message() {
+        fits(&message);
+        let CopyMessage::Settled(some) = message else { panic!("{message:?}") };
+        settled += some.len() as u64;
+    }
+    assert_eq!(settled, count);
+}
+
+#[test]
+fn an_ending_with_paths_of_any_length_fits_a_message() {
+    let mut receiver = Receiver::new(CUT, true);
+    receiver.handle_message(CopyMessage::ScanEnd { entries: 0, is_whole: true }).unwrap();
+    let failed = vec![(vec![b'p'; 4096], "x".repeat(5000)); ITEMS_MAX];
+    receiver.handle_finished(Ending { failed, failed_count: 9999, deleted: 7 });
+    let message = receiver.poll_message().unwrap();
+    fits(&message);
+    let CopyMessage::End(ending) = message else { panic!("{message:?}") };
+    assert_eq!((ending.failed_count, ending.deleted), (9999, 7));
+    assert!(ending.failed.len() > 10, "{}", ending.failed.len());
+}
+
+#[test]
+fn what_was_passed_over_fits_a_report_and_failures_are_named_first() {
+    use super::report::{EndReport, PASSED_OVER_MAX, PassedOver, PassedOverList};
+    for path_bytes in [1, 560, 4096] {
+        let mut list = PassedOverList::default();
+        let passed = |is_failure| PassedOver { path: vec![b'p'; path_bytes], why: "x".repeat(5000), is_failure };
+        (0..2000).for_each(|_| list.add(passed(false)));
+        let room = list.named().len();
+        assert!(room > 10 && room <= PASSED_OVER_MAX);
+        (0..5).for_each(|_| list.add(passed(true)));
+        assert_eq!((list.count(), list.named().len()), (2005, room));
+        assert_eq!(list.named().iter().filter(|passed| passed.is_failure).count(), 5);
+        let report = EndReport { passed_over: list.named().to_vec(), ..EndReport::default() };
+        let encoded = postcard::to_stdvec(&report).unwrap().len();
+        assert!(encoded <= crate::proto::session::MESSAGE_BYTES_MAX * 3 / 4, "{encoded}");
+    }
+}
