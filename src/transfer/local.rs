@@ -20,7 +20,7 @@ use super::handing::{Hand, Handover};
 use super::keeping::DestinationLock;
 use super::origin::{Origin, Origins};
 use super::run::{Outcome, Progress, RunError, Session, TELL_EVERY, UNDER_WAY_MAX, Watcher};
-use super::serving::land;
+use super::serving::{BROKEN, land};
 use super::sink::{Sink, SinkSetup};
 use super::source::{Source, SourceSetup};
 use super::tally::Tally;
@@ -140,6 +140,9 @@ impl Ends {
             let is_busy = self.pump().map_err(broken)?;
             if let Some(error) = self.sink.error() {
                 return Err(broken(error));
+            }
+            if self.source.is_broken() || self.sink.is_broken() {
+                return Err(RunError::Here(BROKEN.to_string()));
             }
             if let Some(ending) = self.source.ending() {
                 let (near, far) = self.reports();

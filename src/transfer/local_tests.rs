@@ -138,3 +138,19 @@ fn what_is_here_of_a_file_outlasts_a_run_in_which_its_source_is_missing() {
     assert!(std::fs::read(dir.path().join("to/from")).unwrap() == content);
     assert_eq!(std::fs::read_dir(dir.path().join("to")).unwrap().count(), 2, "no temporary is left");
 }
+
+#[test]
+fn a_copy_with_a_thread_that_panicked_ends() {
+    let break_one: [fn(&Ends); 2] = [|ends| ends.source.break_down(), |ends| ends.sink.break_down()];
+    for break_one in break_one {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("from"), noise(MIB)).unwrap();
+        // So slow that it does not end by itself.
+        let options = CopyOptions { limit: Some(1), piece_bytes: 64 << 10, ..CopyOptions::default() };
+        let mut ends = Ends::begin(&plan(dir.path(), options), &mut ()).unwrap();
+        break_one(&ends);
+        let error = ends.drive(&mut ()).unwrap_err().to_string();
+        assert!(error.contains("a thread of the copy failed"), "{error}");
+        ends.stop();
+    }
+}

@@ -216,6 +216,13 @@ impl Source {
         self.shared.lock().is_broken
     }
 
+    /// As if one of the threads had panicked.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        self.shared.lock().is_broken = true;
+        self.shared.bell.ring();
+    }
+
     /// What became of the entries so far.
     pub fn tally(&self) -> Tally {
         self.shared.lock().tally.clone()
