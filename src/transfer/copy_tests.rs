@@ -71,8 +71,18 @@ struct Pair {
 impl Pair {
     /// Both ends of a copy of these files to `to`.
     fn new(files: &[(&str, &[u8])], options: &CopyOptions, sends_ranges: bool, spoil: Spoil) -> Pair {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("from")).unwrap();
+        Pair::within(tempfile::tempdir().unwrap(), files, options, sends_ranges, spoil)
+    }
+
+    /// The same in this folder, where more may lie in `from`.
+    fn within(
+        dir: tempfile::TempDir,
+        files: &[(&str, &[u8])],
+        options: &CopyOptions,
+        sends_ranges: bool,
+        spoil: Spoil,
+    ) -> Pair {
+        std::fs::create_dir_all(dir.path().join("from")).unwrap();
         files.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join("from").join(name), bytes).unwrap());
         let poll = Poll::new().unwrap();
         let bell = Bell::new(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
@@ -95,17 +105,23 @@ impl Pair {
         Pair { dir, source: source.unwrap(), sink, wire, poll, bell }
     }
 
+    /// Carry what either has to say now.
+    fn pump(&self) -> Result<(), CopyError> {
+        while let Some(message) = self.source.poll_message() {
+            self.sink.handle_message(message)?;
+        }
+        while let Some(message) = self.sink.poll_message() {
+            self.source.handle_message(message)?;
+        }
+        Ok(())
+    }
+
     /// Carry messages until it is over.
     fn run(&mut self) -> Result<(), CopyError> {
         let mut events = Events::with_capacity(1);
         loop {
             self.bell.answer();
-            while let Some(message) = self.source.poll_message() {
-                self.sink.handle_message(message)?;
-            }
-            while let Some(message) = self.sink.poll_message() {
-                self.source.handle_message(message)?;
-            }
+            self.pump()?;
             if let Some(error) = self.sink.error() {
                 return Err(error);
             }
@@ -276,15 +292,43 @@ fn a_copy_that_waits_for_its_limit_can_be_stopped() {
     let mut pair = Pair::new(&[("noise", &noise)], &options, true, untouched());
     // The first piece goes at once; the next would in three days.
     while pair.kinds().is_empty() {
-        while let Some(message) = pair.source.poll_message() {
-            pair.sink.handle_message(message).unwrap();
-        }
-        while let Some(message) = pair.sink.poll_message() {
-            pair.source.handle_message(message).unwrap();
-        }
+        pair.pump().unwrap();
         std::thread::yield_now();
     }
     pair.source.stop();
     pair.sink.stop();
     assert!(!pair.to("noise").exists());
+}
+
+/// A folder with a file that is one hole, longer than most filesystems take; nothing where none does.
+fn with_hole(len: u64) -> Option<tempfile::TempDir> {
+    let dir = tempfile::tempdir_in("/dev/shm").ok()?;
+    std::fs::create_dir(dir.path().join("from")).unwrap();
+    let made = std::fs::File::create(dir.path().join("from/hole")).unwrap().set_len(len);
+    made.is_ok().then_some(dir)
+}
+
+#[test]
+fn holes_that_are_too_long_to_be_hashed_fail_at_their_source() {
+    let Some(dir) = with_hole(1 << 53) else { return };
+    let mut pair = Pair::within(dir, &[("small", b"1")], &options(Compression::None), true, untouched());
+    pair.run().unwrap();
+    let failures = pair.source.tally().failures;
+    assert!(matches!(&failures[..], [(_, why)] if why.contains("source: has holes and is too long")), "{failures:?}");
+    assert_eq!(pair.kinds(), [FrameKind::Pack]);
+    pair.same(&[("small", b"1")]);
+}
+
+#[test]
+fn a_long_hole_is_not_hashed_to_its_end_when_the_copy_is_over() {
+    // Blocks of 32 GiB.
+    let Some(dir) = with_hole(1 << 51) else { return };
+    let mut pair = Pair::within(dir, &[], &options(Compression::None), true, untouched());
+    while pair.source.under_way(1).is_empty() {
+        pair.pump().unwrap();
+        std::thread::yield_now();
+    }
+    pair.source.stop();
+    assert_eq!(pair.kinds(), [], "none was hashed to its end");
+    pair.sink.stop();
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError};
 use super::compressing::{Compressor, Spent};
 use super::source::{Offered, Shared, SourceFile};
 use super::stages::Laps;
+use super::storing::{HOLE_BYTES_MAX, HOLE_TOO_LONG};
 use crate::engine::buffers::Buffer;
 use crate::engine::outbox::{Payload, Piece, Range};
 use crate::proto::copy::pack::{self, HeadersCheck};
@@ -50,6 +51,9 @@ type Read = (EntryId, u32, Result<BlockHash, String>);
 const DIGESTS_TOGETHER: usize = 64;
 /// Bytes that are read at once where they are only hashed: they stay in the second-level cache.
 const SCRATCH_BYTES: usize = 256 << 10;
+
+/// Zeros that are hashed before it is looked whether the copy is over, bytes.
+const LOOK_EVERY_BYTES: u64 = 64 << 20;
 
 /// One thread, and what it uses again and again.
 struct Reader<'a> {
@@ -175,6 +179,8 @@ impl Reader<'_> {
         for (offset, len) in self.shared.cut.pieces(work.offset, work.len) {
             let part = Part { layout: &layout, file: &opened, id: work.id, offset, len };
             let read = match (work.is_sent, sends_ranges) {
+                // Who only hashes waits for no buffer, which would tell that the copy is over.
+                (false, _) if self.shared.lock().is_stopped => None,
                 (false, _) => Some(self.hash(&part)),
                 (true, _) if self.compresses(file) => self.send_buffer(&part, Some(file)),
                 (true, true) => self.send_range(&part),
@@ -242,24 +248,32 @@ impl Reader<'_> {
 
     /// Say that a block is a hole: it is neither read nor sent.
     fn send_hole(&mut self, part: &Part<'_>, file: &SourceFile) -> Hashed {
+        if self.shared.options.verify && part.len > HOLE_BYTES_MAX {
+            return Some(Err(HOLE_TOO_LONG.to_string()));
+        }
         let mut buffer = self.shared.buffers.take()?;
         self.laps.lap(Stage::Send);
-        let mut hasher = PartHasher::new(part.layout, part.offset, part.len);
-        self.scratch.fill(0);
-        self.scratch.resize(SCRATCH_BYTES, 0);
-        let mut left = part.len as usize;
-        while left > 0 && self.shared.options.verify {
-            let n = left.min(SCRATCH_BYTES);
-            hasher.update(&self.scratch[..n]);
-            left -= n;
-        }
+        let hash = if self.shared.options.verify { self.hash_zeros(part)? } else { UNVERIFIED };
         self.laps.lap(Stage::Hash);
         buffer.fill(HOLE_BYTES);
         self.send((part.id, part.offset, FrameKind::Hole), HOLE_BYTES as u64, Payload::Buffer(buffer), Vec::new());
         let is_as_found = file.is_as_found(part.file);
         file.finish(part.len);
-        let hash = if self.shared.options.verify { hasher.finish() } else { UNVERIFIED };
         Some(if is_as_found { Ok(hash) } else { Err(CHANGED.to_string()) })
+    }
+
+    /// The hash of so many zeros; nothing if the copy is over before that is done, which may take a minute.
+    fn hash_zeros(&mut self, part: &Part<'_>) -> Option<BlockHash> {
+        let mut hasher = PartHasher::new(part.layout, part.offset, part.len);
+        self.scratch.fill(0);
+        self.scratch.resize(SCRATCH_BYTES, 0);
+        for at in (0..part.len).step_by(SCRATCH_BYTES) {
+            if at % LOOK_EVERY_BYTES == 0 && self.shared.lock().is_stopped {
+                return None;
+            }
+            hasher.update(&self.scratch[..(part.len - at).min(SCRATCH_BYTES as u64) as usize]);
+        }
+        Some(hasher.finish())
     }
 
     /// Read a piece, and hash it if anything is verified.

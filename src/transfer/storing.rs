@@ -25,11 +25,12 @@ use crate::store::landing::{Incoming, Ready};
 
 /// So much at most has to be sent again after a power failure, bytes.
 const SYNC_AFTER_BYTES: u64 = 2 << 30;
-/// Longest block of zeros that is hashed, bytes: those of a file of 4 PiB.
-const HOLE_BYTES_MAX: u64 = 64 << 30;
+/// Longest block of zeros that either end hashes, bytes: those of a file of 4 PiB.
+pub(super) const HOLE_BYTES_MAX: u64 = 64 << 30;
 /// From this length on blocks of zeros are hashed one at a time, bytes: those of files beyond 64 TiB.
 const HOLE_LONG_BYTES: u64 = 1 << 30;
-const HOLE_TOO_LONG: &str = "has holes and is too long for them to be verified: leave it out, or copy with --no-verify";
+pub(super) const HOLE_TOO_LONG: &str =
+    "has holes and is too long for them to be verified: leave it out, or copy with --no-verify";
 /// Zeros that are written before it is looked whether the copy is over, bytes.
 const ZEROS_AT_ONCE_BYTES: u64 = 64 << 20;
 /// Stands for a hash where nothing is verified.
