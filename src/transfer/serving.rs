@@ -68,8 +68,11 @@ pub enum PrepareError {
     Refused(String),
 }
 
-/// A copy that can begin.
-pub struct PreparedCopy {
+/// A copy that can begin. Dropping it ends it, on a thread of its own: whoever drops it has others to serve.
+pub struct PreparedCopy(Option<Box<OpenCopy>>);
+
+/// A copy, with all that it holds.
+struct OpenCopy {
     job: CopyJob,
     end: End,
     since: Timestamp,
@@ -89,7 +92,24 @@ struct Held {
 impl PreparedCopy {
     /// How many streams it has.
     pub fn streams(&self) -> u32 {
-        self.job.streams
+        self.0.as_ref().map_or(0, |copy| copy.job.streams)
+    }
+}
+
+impl Drop for PreparedCopy {
+    fn drop(&mut self) {
+        if let Some(copy) = self.0.take() {
+            copy.held.run.begin_to_end();
+            // Threads are joined, one of which may be sweeping a whole tree.
+            end_on_a_thread(move || drop(copy));
+        }
+    }
+}
+
+/// Without a thread to do it, it is done at once, by dropping it.
+fn end_on_a_thread(end: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name("copy-end".to_string()).spawn(end) {
+        tracing::warn!(%error, "a copy was ended the hard way");
     }
 }
 
@@ -106,7 +126,7 @@ pub enum Trouble {
 pub struct CopyJobs {
     waker: Arc<Waker>,
     runs: Runs,
-    jobs: HashMap<JobId, PreparedCopy>,
+    jobs: HashMap<JobId, Box<OpenCopy>>,
     /// Being made ready, with the requests that wait for it.
     preparing: Vec<(u32, Receiver<Result<PreparedCopy, PrepareError>>)>,
     peer: SocketAddr,
@@ -160,8 +180,8 @@ impl CopyJobs {
     }
 
     /// It has a number now.
-    pub fn add(&mut self, number: JobId, copy: PreparedCopy) {
-        self.jobs.insert(number, copy);
+    pub fn add(&mut self, number: JobId, mut copy: PreparedCopy) {
+        self.jobs.extend(copy.0.take().map(|copy| (number, copy)));
     }
 
     /// One of its streams has come.
@@ -242,7 +262,8 @@ impl CopyJobs {
         let is_push = matches!(copy.job.spec.route, CopyRoute::Push { .. });
         let peer = self.peer;
         // What arrived is stored, threads are joined, the receipt is written: not while others wait.
-        let ended = std::thread::Builder::new().name("copy-end".to_string()).spawn(move || {
+        end_on_a_thread(move || {
+            let copy = *copy;
             let receipt = receipt(&copy, peer);
             copy.end.stop();
             // Lists leave nothing behind, and nobody is there to be told of what cannot be kept.
@@ -253,9 +274,6 @@ impl CopyJobs {
             }
             drop(copy.held);
         });
-        if let Err(error) = ended {
-            tracing::warn!(%error, "a copy was ended the hard way");
-        }
         if is_push { (moved, 0) } else { (0, moved) }
     }
 
@@ -273,7 +291,7 @@ impl Drop for CopyJobs {
 }
 
 /// What this end knows of a copy that is over, or broken off.
-fn receipt(copy: &PreparedCopy, peer: SocketAddr) -> Receipt {
+fn receipt(copy: &OpenCopy, peer: SocketAddr) -> Receipt {
     let CopyJob { spec, streams, options: sockets, tls } = &copy.job;
     let names = |paths: &[Vec<u8>]| paths.iter().map(|path| Name::of(path)).collect();
     let (direction, from, to) = match &spec.route {
@@ -327,7 +345,8 @@ fn make(job: CopyJob, setup: EndSetup, files: &Files, run: Run) -> Result<Prepar
         CopyRoute::Pull { from } => (source(setup, files, from)?, None),
     };
     let since = Timestamp::now();
-    Ok(PreparedCopy { job, end, since, held: Held { run, lock }, waiting: Vec::new() })
+    let copy = OpenCopy { job, end, since, held: Held { run, lock }, waiting: Vec::new() };
+    Ok(PreparedCopy(Some(Box::new(copy))))
 }
 
 /// What is said where a thread panicked.
@@ -401,4 +420,48 @@ fn own_path(typed: &[u8]) -> &Path {
 
 fn missing(error: impl std::fmt::Display) -> PrepareError {
     PrepareError::Missing(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Sender;
+    use std::thread::ThreadId;
+
+    use super::*;
+    use crate::proto::copy::Settlement;
+    use crate::proto::copy::options::CopySpec;
+    use crate::proto::message::SocketOptions;
+    use crate::transfer::tally::{Observer, Settled};
+
+    /// Tells on which thread it goes.
+    struct Told(Sender<ThreadId>);
+
+    impl Observer for Told {
+        fn settled(&mut self, _: &Settled, _: &Settlement) {}
+    }
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(std::thread::current().id());
+        }
+    }
+
+    #[test]
+    fn a_copy_that_nobody_takes_ends_on_a_thread_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), b"1").unwrap();
+        let files = Files::Served(Arc::new(Root::open(dir.path()).unwrap()));
+        let (poll, (tell, told)) = (mio::Poll::new().unwrap(), channel());
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let route = CopyRoute::Pull { from: vec![b"file".to_vec()] };
+        let spec = CopySpec { run: [7; 16], route, options: CopyOptions::default() };
+        let options = spec.options.clone();
+        let job = CopyJob { spec, streams: 1, options: SocketOptions::default(), tls: false };
+        let setup = EndSetup { options, streams: 1, tls: false, waker, observer: Some(Box::new(Told(tell))) };
+        let run = Runs::default().enter([7; 16]).unwrap();
+        let Ok(prepared) = make(job, setup, &files, run) else { panic!("it can begin") };
+        assert_eq!(prepared.streams(), 1);
+        drop(prepared);
+        assert_ne!(told.recv().unwrap(), std::thread::current().id());
+    }
 }
