@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::sink::{Commit, Content, Held, Shared};
+use super::sink::{Commit, Content, Held, KEYS_MAX, Shared};
 use super::stages::Laps;
 use crate::proto::copy::options::Purpose;
 use crate::proto::copy::report::Stage;
@@ -15,6 +15,8 @@ use crate::store::landing::{LandingError, Ready};
 
 const EXISTS: &str = "exists already";
 const NOT_BEGUN: &str = "is said to be whole, and nothing of it is here: start the copy again";
+const TOO_MANY_PATHS: &str =
+    "nothing was removed, as these are more paths than a copy can remember: copy the tree in several parts";
 const NOTHING_REMOVED: &str = "nothing was removed, as not everything could be read or copied: see to that first";
 
 /// Bring files to their names.
@@ -234,6 +236,9 @@ fn prune(shared: &Shared, ending: &mut Ending) {
         Err(error) => return add(ending, Vec::new(), error.to_string()),
     };
     let seen = std::mem::take(&mut shared.lock().seen);
+    if seen.len() > KEYS_MAX {
+        return add(ending, Vec::new(), TOO_MANY_PATHS.to_string());
+    }
     let keeps = |path: &[u8]| seen.contains(&seen_key(path, shared.folded.is_some()));
     let pruned =
         shared.landing.prune(&shared.destination.tops, &filter, &keeps, super::sink::is_rehearsal(&shared.options));

@@ -2,8 +2,9 @@
 //!
 //! One thread at a time does this, in the order of the entries: a folder is made before what is in it is looked at.
 
+use super::committing::{path_key, seen_key};
 use super::folders::Folders;
-use super::sink::{Content, Shared, State, empty_entry, is_rehearsal};
+use super::sink::{Content, KEYS_MAX, Shared, State, empty_entry, is_rehearsal};
 use super::stages::Laps;
 use crate::proto::copy::options::Purpose;
 use crate::proto::copy::receiver::Decision;
@@ -21,6 +22,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 /// Most folders that are remembered as made; in others it is looked for what is there.
 const MADE_MAX: usize = 1 << 17;
 const EXISTS: &str = "exists already";
+const TOO_MANY_NAMES: &str =
+    "is one name more than a copy can compare on a filesystem that ignores case: copy the tree in several parts";
 const TOO_MANY_FOLDERS: &str = "is one folder more than a copy can remember: copy the tree in several parts";
 
 /// What came of looking at an entry.
@@ -115,8 +118,7 @@ fn decided(shared: &Shared, entry: &Entry, ready: &mut Option<Ready>) -> Decisio
     if entry.kind == EntryKind::Folder && !folders(shared).has_room(entry) {
         return Decision::Fail(TOO_MANY_FOLDERS.to_string());
     }
-    if let Some(other) = collision(shared, entry) {
-        let why = format!("is the same name as {other} on this filesystem, which ignores case: rename one of them");
+    if let Some(why) = collision(shared, entry) {
         return Decision::Fail(why);
     }
     if shared.options.checksum
@@ -151,15 +153,20 @@ fn decided(shared: &Shared, entry: &Entry, ready: &mut Option<Ready>) -> Decisio
     }
 }
 
-/// The entry that came before and has the same name for a filesystem that ignores case.
+/// What is wrong with a name on a filesystem that ignores case: an entry that came before may have it.
 fn collision(shared: &Shared, entry: &Entry) -> Option<String> {
     let folded = shared.folded.as_ref()?;
     let mut folded = folded.lock().unwrap_or_else(PoisonError::into_inner);
-    match folded.entry(super::committing::seen_key(&entry.path, true)) {
-        Slot::Occupied(before) if *before.get() != entry.path => Some(printable(before.get())),
+    let (count, own) = (folded.len(), path_key(&entry.path));
+    match folded.entry(seen_key(&entry.path, true)) {
+        Slot::Occupied(before) if *before.get() != own => {
+            let other = printable(String::from_utf8_lossy(&entry.path).to_lowercase().as_bytes());
+            Some(format!("is the same name as {other} on this filesystem, which ignores case: rename one of them"))
+        }
         Slot::Occupied(_) => None,
+        Slot::Vacant(_) if count >= KEYS_MAX => Some(TOO_MANY_NAMES.to_string()),
         Slot::Vacant(slot) => {
-            slot.insert(entry.path.clone());
+            slot.insert(own);
             None
         }
     }

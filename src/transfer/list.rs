@@ -59,9 +59,14 @@ pub fn list(plan: &CopyPlan, link: &mut Link) -> Result<Listing, RunError> {
     Ok(Listing { entries: lister.entries, passed_over })
 }
 
+/// Most memory that a listing takes, bytes: some million names.
+const LISTING_BYTES_MAX: usize = 1 << 30;
+
 #[derive(Debug, Default)]
 struct Lister {
     entries: Vec<Entry>,
+    /// What these take.
+    bytes: usize,
     has_ended: bool,
 }
 
@@ -70,6 +75,11 @@ impl Lister {
     fn handle_message(&mut self, message: CopyMessage) -> Result<Vec<CopyMessage>, CopyError> {
         match message {
             CopyMessage::Entries(entries) => {
+                let bytes = |entry: &Entry| entry.weight() + size_of::<Entry>();
+                self.bytes += entries.iter().map(bytes).sum::<usize>();
+                if self.bytes > LISTING_BYTES_MAX {
+                    return Err(CopyError::TooMuch);
+                }
                 let settled: Vec<_> = entries.iter().map(|entry| (entry.id, Settlement::Planned)).collect();
                 self.entries.extend(entries);
                 Ok(settled.chunks(ITEMS_MAX).map(|some| CopyMessage::Settled(some.to_vec())).collect())
@@ -97,6 +107,10 @@ mod tests {
         let settled = vec![(0, Settlement::Planned), (1, Settlement::Planned)];
         assert_eq!(answers, [CopyMessage::Settled(settled)]);
         assert!(lister.handle_message(CopyMessage::Wants(Vec::new())).is_err());
+        let before = lister.bytes;
+        lister.bytes = LISTING_BYTES_MAX;
+        let more = lister.handle_message(CopyMessage::Entries(vec![entry(2)]));
+        assert!(before > 2 * size_of::<Entry>() && more == Err(CopyError::TooMuch), "{before} {more:?}");
         let end = lister.handle_message(CopyMessage::ScanEnd { entries: 2, is_whole: true }).unwrap();
         assert!(lister.has_ended && end == [CopyMessage::End(Ending::default())] && lister.entries.len() == 2);
     }

@@ -33,6 +33,9 @@ mod tasks;
 
 use tasks::COMMIT_AFTER;
 
+/// Most paths that are remembered in short: a map of them takes about 1 GiB then.
+pub(super) const KEYS_MAX: usize = if cfg!(test) { 10_000 } else { 58_000_000 };
+
 /// How a sink runs.
 pub struct SinkSetup {
     /// Where files land.
@@ -78,9 +81,9 @@ pub(super) struct Shared {
     pub(super) damaged: AtomicU64,
     /// Bytes of blocks that went into the journal since the last time that everything was synced.
     pub(super) unsynced_bytes: AtomicU64,
-    /// Where names that differ only in their case are one: those that came, in lower case. Only whoever decides uses
-    /// it.
-    pub(super) folded: Option<Mutex<HashMap<u64, Vec<u8>>>>,
+    /// Where names that differ only in their case are one: those that came, in lower case and as they are, in short.
+    /// Only whoever decides uses it.
+    pub(super) folded: Option<Mutex<HashMap<u64, u64>>>,
     /// Folders that this copy made: nothing is in them that it did not put there. Only whoever decides uses it.
     pub(super) made: Mutex<HashSet<Vec<u8>>>,
     /// Held by whoever hashes a long block of zeros.
@@ -250,7 +253,10 @@ impl Sink {
             return Ok(());
         }
         state.receiver.handle_message(message)?;
-        state.seen.extend(seen);
+        // With more than that nothing is removed in the end.
+        if state.seen.len() <= KEYS_MAX {
+            state.seen.extend(seen);
+        }
         state.take_actions();
         drop(state);
         self.shared.tasks.notify_all();

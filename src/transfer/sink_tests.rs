@@ -10,11 +10,11 @@ use mio::{Events, Poll, Token, Waker};
 use super::bell::Bell;
 use super::destination::Destination;
 use super::landing_options;
-use super::sink::{Sink, SinkSetup};
+use super::sink::{KEYS_MAX, Sink, SinkSetup};
 use crate::engine::buffers::Buffers;
 use crate::engine::copy_receive::Arrived;
 use crate::proto::copy::blocks::Cut;
-use crate::proto::copy::options::{CopyOptions, Durability};
+use crate::proto::copy::options::{CopyOptions, Durability, Purpose};
 use crate::proto::copy::{CopyMessage, Digest, Ending, Settlement};
 use crate::proto::manifest::{Attributes, Entry, EntryId, EntryKind};
 use crate::proto::verify::{BlockHash, hash_block};
@@ -279,6 +279,25 @@ fn a_further_name_of_a_file_that_fails_does_so_too() {
         let why = format!("{:?}", receiving.settled[&1]);
         assert!(why.contains("another name of first, which could not be copied"), "{why}");
         assert!(!receiving.dir.path().join("to/second").exists());
+    }
+}
+
+#[test]
+fn with_more_paths_than_can_be_remembered_nothing_is_removed() {
+    for (count, deleted) in [(KEYS_MAX as u64, 1), (KEYS_MAX as u64 + 1, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("to")).unwrap();
+        std::fs::write(dir.path().join("to/gone"), b"1").unwrap();
+        let rehearsal = CopyOptions { delete: true, purpose: Purpose::DryRun, ..options() };
+        let mut receiving = Receiving::new(dir, &rehearsal);
+        // The first is the folder itself.
+        let path = |id: EntryId| if id == 0 { String::new() } else { id.to_string() };
+        let entries: Vec<_> = (0..count).map(|id| entry(id, &path(id), EntryKind::Folder)).collect();
+        entries.chunks(1000).for_each(|some| receiving.say(CopyMessage::Entries(some.to_vec())));
+        receiving.hear_end(count);
+        let ending = receiving.sink.ending();
+        let is_said = ending.failed.iter().any(|(_, why)| why.contains("more paths than a copy can remember"));
+        assert_eq!((ending.deleted, is_said), (deleted, deleted == 0), "{ending:?}");
     }
 }
 
