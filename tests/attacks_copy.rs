@@ -441,6 +441,21 @@ fn requests_for_a_copy_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
+fn what_came_of_a_session_that_is_turned_away_is_counted() {
+    let victim = Victim::new();
+    let mut peer = victim.push();
+    peer.say(CopyMessage::Entries(vec![entry(0, "small", file(3000))]));
+    peer.wanted(0);
+    peer.send_small(0, &[7; 3000]);
+    wait_until("it is stored", || victim.served("small").exists());
+    peer.say(CopyMessage::End(Ending::default()));
+    let (_, result) = peer.outcome();
+    assert!(result.is_err_and(|why| why.contains("out of turn")));
+    let said = victim.host.serving.end().expect(0).stderr;
+    assert!(said.contains("2.9 KiB received"), "{said}");
+}
+
+#[test]
 fn a_sender_that_stops_talking_is_in_nobodys_way() {
     let victim = Victim::new();
     let options = CopyOptions::default();

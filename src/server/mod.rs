@@ -257,7 +257,7 @@ impl Server {
                     return;
                 };
                 if let Some(session) = self.sessions.get_mut(seat.session as usize) {
-                    session.handle_join(seat, sock, tls, &self.shared);
+                    session.handle_join(seat, sock, tls, &mut self.shared);
                 }
             }
         }

@@ -153,19 +153,19 @@ impl Served {
             State::Leaving(until) => return now < *until && !self.control.drain(),
             State::Held(until, why) if now >= *until => {
                 let why = std::mem::take(why);
-                self.turn_away(why);
+                self.turn_away(why, shared);
                 return true;
             }
             _ => {}
         }
         if self.admitted.as_ref().and_then(|admitted| admitted.until).is_some_and(|until| now >= until) {
-            self.turn_away("the time that this session was given is over".to_string());
+            self.turn_away("the time that this session was given is over".to_string(), shared);
             return true;
         }
         if self.is_admitted() && now >= self.look_again_at {
             self.look_again_at = now + REVOKED_WITHIN;
             if self.is_revoked(shared) {
-                self.turn_away(REVOKED.to_string());
+                self.turn_away(REVOKED.to_string(), shared);
                 return true;
             }
         }
@@ -175,7 +175,7 @@ impl Served {
                 Event::Message(Message::Request { id, body }) => self.handle_request(id, body, shared),
                 Event::Message(Message::Copy { job, body }) => {
                     if let Err(error) = self.copies.handle_message(job, body) {
-                        self.turn_away(error.to_string());
+                        self.turn_away(error.to_string(), shared);
                     }
                 }
                 Event::Closed(ending) => {
@@ -202,7 +202,7 @@ impl Served {
         }
         match self.copies.poll_trouble() {
             Some((_, Trouble::Broken(error))) => {
-                self.turn_away(error.to_string());
+                self.turn_away(error.to_string(), shared);
                 return true;
             }
             Some((_, Trouble::Lost(why))) => {
@@ -258,7 +258,7 @@ impl Served {
             Verdict::Welcome(..) if shared.admitted >= shared.sessions_max => {
                 let most = shared.sessions_max;
                 self.wants_ticket = false;
-                self.turn_away(format!("the server takes {most} at a time and is busy: try again later"));
+                self.turn_away(format!("the server takes {most} at a time and is busy: try again later"), shared);
                 shared.summary.turned_away += 1;
             }
             Verdict::Welcome(admitted, welcome) => {
@@ -273,7 +273,7 @@ impl Served {
                     }
                     Err(error) => {
                         shared.summary.turned_away += 1;
-                        return self.turn_away(format!("the folder of this ticket: {error}"));
+                        return self.turn_away(format!("the folder of this ticket: {error}"), shared);
                     }
                 }
                 shared.admitted += 1;
@@ -291,16 +291,14 @@ impl Served {
     }
 
     /// Tell the client that it must go, and leave it time to read that.
-    fn turn_away(&mut self, why: String) {
+    fn turn_away(&mut self, why: String, shared: &mut Shared) {
         self.outcome = format!("turned away: {why}");
         let wants_ticket = self.wants_ticket;
         self.control.turn_away(TurnedAway { why, wants_ticket });
         self.state = State::Leaving(Instant::now() + LEAVING_MAX);
         self.jobs.clear();
         self.bench.end();
-        let (received, sent) = self.copies.end();
-        self.received_bytes += received;
-        self.sent_bytes += sent;
+        self.end_copies(shared);
     }
 
     /// Whether the ticket was revoked, or has expired, since the session began.
@@ -310,12 +308,12 @@ impl Served {
     }
 
     /// A data stream took its seat.
-    pub(super) fn handle_join(&mut self, seat: Seat, sock: TcpStream, tls: Protection, shared: &Shared) {
+    pub(super) fn handle_join(&mut self, seat: Seat, sock: TcpStream, tls: Protection, shared: &mut Shared) {
         match self.jobs.get(&seat.job).map(|job| job.kind) {
             Some(Kind::Bench) => self.bench.seat(seat, sock, tls),
             Some(Kind::Copy) => {
                 if let Err(why) = self.copies.seat(seat, sock, tls) {
-                    self.turn_away(why);
+                    self.turn_away(why, shared);
                     return;
                 }
             }
@@ -338,7 +336,7 @@ impl Served {
 
     fn handle_request(&mut self, id: u32, body: Request, shared: &mut Shared) {
         if matches!(body, Request::Prepare(_) | Request::PrepareCopy(_)) && self.is_revoked(shared) {
-            return self.turn_away(REVOKED.to_string());
+            return self.turn_away(REVOKED.to_string(), shared);
         }
         let answer = match body {
             Request::Describe => {
