@@ -29,25 +29,6 @@ pub struct Work {
     pub is_sent: bool,
 }
 
-/// What became of the entries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// There now, verified.
-    pub done: u64,
-    /// There already.
-    pub had: u64,
-    /// Would be made.
-    pub planned: u64,
-    /// Left out on purpose.
-    pub skipped: u64,
-    /// Not made.
-    pub failed: u64,
-    /// Bytes of the files among `done`.
-    pub done_bytes: u64,
-    /// Bytes of the files among `planned`.
-    pub planned_bytes: u64,
-}
-
 /// One end of a copy.
 ///
 /// Invariants: `open` holds what was offered and is not settled, at most [`UNSETTLED_MAX`]; numbers below `next` were
@@ -68,7 +49,6 @@ pub struct Sender {
     scan: Scan,
     is_whole: bool,
     ending: Option<Ending>,
-    tally: Tally,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -105,7 +85,6 @@ impl Sender {
             scan: Scan::Running,
             is_whole: true,
             ending: None,
-            tally: Tally::default(),
         }
     }
 
@@ -236,11 +215,6 @@ impl Sender {
         !self.work.is_empty()
     }
 
-    /// What became of the entries so far.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
     fn handle_want(&mut self, Want { id, first, count }: Want, is_sent: bool) -> Result<(), CopyError> {
         let open = self.open.get_mut(&id).ok_or(CopyError::UnknownEntry(id))?;
         let blocks = open.len.map(|len| self.cut.block_count(len)).ok_or(CopyError::UnknownEntry(id))?;
@@ -284,20 +258,6 @@ impl Sender {
             Settlement::Failed(why) => Settlement::Failed(reason(why)),
             other => other,
         };
-        let counter = match &settlement {
-            Settlement::Done(_) => {
-                self.tally.done_bytes = self.tally.done_bytes.saturating_add(open.len.unwrap_or(0));
-                &mut self.tally.done
-            }
-            Settlement::Planned => {
-                self.tally.planned_bytes = self.tally.planned_bytes.saturating_add(open.len.unwrap_or(0));
-                &mut self.tally.planned
-            }
-            Settlement::Had => &mut self.tally.had,
-            Settlement::Skipped(_) => &mut self.tally.skipped,
-            Settlement::Failed(_) => &mut self.tally.failed,
-        };
-        *counter += 1;
         self.settled.push_back((id, settlement));
         Ok(is_given_up && !open.tries.is_empty())
     }
