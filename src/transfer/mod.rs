@@ -2,8 +2,10 @@
 //!
 //! Between `proto::copy`, which decides what has to be said and done, and the engine, which moves pieces, stand threads:
 //! those of a [`source`] read and hash, those of a [`sink`] hash and store. They pull: nobody hands them work, they ask
-//! the state machine for it under a lock that is never held over a system call. What they read and what arrives lies in
-//! shared buffers; an empty pool is the back-pressure, so memory is bounded whatever the tree.
+//! the state machine for it under a lock. That lock is held over no system call, with one exception: who notes blocks or
+//! takes a file out that is whole waits with it for the lock of that one file, which is held while the file is begun.
+//! What they read and what arrives lies in shared buffers; an empty pool is the back-pressure, so memory is bounded
+//! whatever the tree.
 //!
 //! ```text
 //! scan ─▶ proto::copy::Sender ─▶ readers ─▶ outbox ─▶ streams ─▶ arrived ─▶ storers ─▶ landing
@@ -23,7 +25,7 @@
 //! | [`serving`], [`runs`], [`run`] | a copy on the serving side; on the client's, with reconnecting |
 //! | [`bottleneck`] | what a copy waits for |
 //! | [`receipt`], [`choices`] | what a copy leaves behind on either end; what it chose by itself |
-//! | [`list`] | what lies in a folder of the server
+//! | [`list`] | what lies in a folder of the server |
 //! | [`local`], `handing` | a copy within this machine: both ends in one process, and what they hand over |
 //! | [`bell`], [`stages`], [`tally`], [`pace`] | waking control, where time goes, what became of entries, `--limit` |
 
