@@ -219,7 +219,7 @@ impl Incoming {
         for number in 1..=CLASHES_MAX {
             let name = numbered(self.target.name(), number);
             let place = self.target.at(&name)?;
-            match self.name(&place) {
+            match self.name_in_its_folder(&place, umask)? {
                 Ok(()) => {
                     self.is_there = false;
                     self.grant.keep();
@@ -233,6 +233,14 @@ impl Incoming {
             }
         }
         Err(IncomingError::Taken)
+    }
+
+    /// Give it a name in the folder that it goes to. The end of another upload may have removed that folder, which was
+    /// empty: it is made again, and nobody removes it before the file is in it.
+    fn name_in_its_folder(&self, place: &RelativePath, umask: u32) -> Result<Result<(), StoreError>, IncomingError> {
+        let mut held = self.folders.hold();
+        held.make(&self.target, umask, &self.grant)?;
+        Ok(self.name(place))
     }
 
     fn name(&self, place: &RelativePath) -> Result<(), StoreError> {

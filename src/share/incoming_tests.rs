@@ -223,6 +223,21 @@ fn folders_that_were_made_for_nothing_go_again() {
 }
 
 #[test]
+fn the_folder_that_an_upload_is_about_to_land_in_stays_when_another_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, folders) = (Tree::open(&[dir.path()], false).unwrap(), Arc::default());
+    let (mut sorted, file) = begin_in(target(&tree, "other/a").unwrap(), &folders).unwrap();
+    file.write_all_at(b"a", 0).unwrap();
+    sorted.retarget(sorted.target().in_type(&tree, "image").unwrap().unwrap(), 0).unwrap();
+    // It is not there yet: the folder looks as if it were for this one alone.
+    let (cut, _) = begin_in(target(&tree, "image/b").unwrap(), &folders).unwrap();
+    drop(cut);
+    assert_eq!(sorted.land(&file, 0).unwrap().to_string(), "image/a");
+    assert_eq!(std::fs::read(dir.path().join("image/a")).unwrap(), b"a");
+    assert!(names(dir.path()) == ["image"] && folders.is_empty());
+}
+
+#[test]
 fn what_goes_elsewhere_in_the_end_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (tree, folders) = (Tree::open(&[dir.path()], false).unwrap(), Arc::default());
