@@ -13,7 +13,7 @@ use std::ffi::CString;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -39,6 +39,8 @@ const CLASHES_MAX: u32 = 9999;
 /// What is left free on the filesystem: so many parts of the whole, and no more than so many bytes.
 const FREE_PARTS: u64 = 100;
 const FREE_BYTES_MAX: u64 = 256 << 20;
+/// What the blocks of a file are counted in, bytes.
+const BLOCK_BYTES: u64 = 512;
 /// Permission bits before the umask.
 const FILE_MODE: u32 = 0o666;
 
@@ -160,17 +162,30 @@ impl Incoming {
         Ok(self.root().open_own(&self.partial)?)
     }
 
-    /// Reserve room for all of it, so that a full disk is said before the first byte.
+    /// Reserve room for all of a file that is empty, so that a full disk is said before the first byte.
     ///
-    /// In memory (tmpfs) that would make every page twice: there it was looked whether there is room.
+    /// It is looked anew whether there is room: others may have taken it since the upload was begun. In memory (tmpfs)
+    /// that look is all, as reserving would make every page twice.
     pub fn reserve(file: &File, bytes: u64) -> Result<(), IncomingError> {
         let Ok(len) = i64::try_from(bytes) else { return Err(IncomingError::Full) };
-        if len == 0 || fstatfs(file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC) {
+        if len == 0 {
+            return Ok(());
+        }
+        // What an earlier request reserved for it counts as there.
+        let has = file.metadata().map_err(failed)?.blocks().saturating_mul(BLOCK_BYTES);
+        if room(file)?.saturating_add(has) < bytes {
+            return Err(IncomingError::Full);
+        }
+        if fstatfs(file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC) {
             return Ok(());
         }
         match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
             Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
-            Err(error) => Err(failed(error.into())),
+            Err(error) => {
+                // Some filesystems keep what they found until then: the disk would be full for all the others.
+                let _ = file.set_len(0);
+                Err(failed(error.into()))
+            }
         }
     }
 

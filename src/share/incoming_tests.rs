@@ -238,6 +238,27 @@ fn the_folder_that_an_upload_is_about_to_land_in_stays_when_another_ends() {
 }
 
 #[test]
+fn room_is_looked_for_again_before_the_first_byte() {
+    // In memory, where nothing is reserved: that look is all there is.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = File::create(dir.path().join("x")).unwrap();
+    let about = fstatfs(&file).unwrap();
+    let whole = about.blocks() * u64::try_from(about.block_size()).unwrap();
+    assert!(matches!(Incoming::reserve(&file, whole + 1), Err(IncomingError::Full)));
+    assert!(Incoming::reserve(&file, 1).is_ok());
+}
+
+#[test]
+fn what_is_reserved_for_a_file_counts_as_its_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = File::create(dir.path().join("x")).unwrap();
+    for _ in 0..2 {
+        Incoming::reserve(&file, 1 << 20).unwrap();
+        assert!(file.metadata().unwrap().len() == 0);
+    }
+}
+
+#[test]
 fn what_goes_elsewhere_in_the_end_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (tree, folders) = (Tree::open(&[dir.path()], false).unwrap(), Arc::default());
