@@ -258,13 +258,28 @@ fn a_selection_is_an_archive_of_what_is_in_its_folder() {
     assert_eq!(names_of_tar(&reply.body), ["_errors.txt", "a.txt", "sub/", "sub/b.txt", "sub/empty/"]);
     let reply = post("format=zip&in=sub%2F&item=b.txt");
     assert_eq!(content_of_zip(&reply.body), [("b.txt".to_string(), b"sub/b.txt".to_vec())]);
-    for bad in ["in=&item=..%252fsecret", "in=&item=..", "in=..&item=a", "in=&item=sub/b.txt", "in=&item=%252f"] {
+    // Hits of a search lie deeper, and are called as they are there.
+    std::fs::write(shared.join("b.txt"), "b").unwrap();
+    let reply = post("format=zip&in=&item=b.txt&item=sub%2Fb.txt&item=sub%2Fempty%2F");
+    let (top, deep) = (("b.txt".to_string(), b"b".to_vec()), ("sub/b.txt".to_string(), b"sub/b.txt".to_vec()));
+    assert_eq!(content_of_zip(&reply.body), [top, deep, ("sub/empty/".to_string(), Vec::new())]);
+    for bad in [
+        "in=&item=..%252fsecret",
+        "in=&item=..",
+        "in=&item=sub/../a.txt",
+        "in=&item=/a.txt",
+        "in=sub/&item=",
+        "in=..&item=a",
+        "in=&item=%252f",
+    ] {
         assert_eq!(post(bad).status, 404, "{bad}");
     }
     for bad in ["format=rar&item=a.txt", "in=", ""] {
         assert_eq!(post(bad).status, 400, "{bad}");
     }
-    let outside = post("format=tar&in=&item=out&item=.hidden&item=fifo&item=out-folder%2F");
+    std::fs::write(shared.join("sub/.hidden"), "secret").unwrap();
+    let items = "item=out&item=.hidden&item=sub/.hidden&item=fifo&item=out-folder%2F&item=root/etc/passwd";
+    let outside = post(&format!("format=tar&in=&{items}"));
     assert_eq!(names_of_tar(&outside.body), ["_errors.txt"]);
     assert!(!outside.text().contains("secret"));
 }

@@ -53,7 +53,7 @@ pub async fn folder(
     answer(share, &guest, tops, (&name, format, is_head), orders)
 }
 
-/// `POST /archive`: `format`, `in` and an `item` for each entry that was selected.
+/// `POST /archive`: `format`, `in` and an `item` for each entry that was selected: its path from that folder.
 pub async fn selection(
     State(share): State<Arc<Share>>,
     guest: Guest,
@@ -76,10 +76,12 @@ pub async fn selection(
     let mut tops = Vec::with_capacity(items.len());
     for item in items {
         let item = UrlPath::decode(item).map_err(|_| Problem::missing())?.path;
-        // One name: what is selected is in the folder.
-        let mut names = item.names();
-        let (Some(name), None) = (names.next(), names.next()) else { return Err(Problem::missing()) };
-        tops.push(Top { path: folder.join(name).map_err(|_| Problem::missing())?, name: Some(name.to_vec()) });
+        if item.is_root() {
+            return Err(Problem::missing());
+        }
+        // Hits of a search are below the folder, and may have the same name: each is called by its path from there.
+        let path = item.names().try_fold(folder.clone(), |above, name| above.join(name));
+        tops.push(Top { path: path.map_err(|_| Problem::missing())?, name: Some(item.as_bytes().to_vec()) });
     }
     let called = folder.names().last().unwrap_or(share.about.title.as_bytes()).to_vec();
     answer(share, &guest, tops, (&called, format, false), orders.map(|Extension(orders)| orders))
