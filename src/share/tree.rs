@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::path::{is_hidden, is_hidden_name};
+use super::path::is_hidden_name;
 use crate::store::StoreError;
 use crate::store::confined::{Kind, Links, Metadata, RelativePath, Root};
 
@@ -135,8 +135,10 @@ impl Tree {
 
     /// Where a path leads, if it may be seen. Whether something is there is not looked at.
     pub fn place(&self, path: &RelativePath) -> Result<Place, TreeError> {
+        // What the owner named himself is to be seen, whatever it is called.
+        let named = usize::from(matches!(self.tops, Tops::Items(_)));
         let is_partial = path.names().any(|name| name.starts_with(PARTIAL_PREFIX.as_bytes()));
-        if is_partial || (!self.shows_hidden && is_hidden(path)) {
+        if is_partial || (!self.shows_hidden && path.names().skip(named).any(is_hidden_name)) {
             return Err(TreeError::Missing);
         }
         match &self.tops {
@@ -315,7 +317,25 @@ mod tests {
         assert!(matches!(tree.find(&path("two")), Err(TreeError::Missing)));
         assert!(matches!(tree.find(&path("one/two")), Err(TreeError::Missing)));
         assert_eq!(tree.items().unwrap().len(), 2);
+        assert!(matches!(tree.find(&RelativePath::root()), Err(TreeError::NotAFolder)));
         assert!(Tree::open(&[&one, &one], false).is_err());
         assert!(Tree::open(&[&dir.path().join("none")], false).is_err());
+    }
+
+    #[test]
+    fn what_is_named_to_be_shared_is_not_hidden_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(".folder")).unwrap();
+        for name in [".env", ".folder/x", ".folder/.y"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let (env, folder) = (dir.path().join(".env"), dir.path().join(".folder"));
+        let tree = Tree::open(&[&env, &folder], false).unwrap();
+        assert!(tree.open_file(&path(".env")).is_ok() && tree.open_file(&path(".folder/x")).is_ok());
+        for name in [".folder/.y", ".other", ".env/.x"] {
+            assert!(matches!(tree.find(&path(name)), Err(TreeError::Missing)), "{name}");
+        }
+        // Alone, too.
+        assert!(Tree::open(&[&env], false).unwrap().open_file(&path(".env")).is_ok());
     }
 }
