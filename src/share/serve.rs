@@ -298,8 +298,7 @@ async fn show_the_way(server: &Server, stream: TcpStream) {
     let share = server.share.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let ours = share.about.authorities.now();
-        let known = ours.iter().find(|ours| ours.eq_ignore_ascii_case(host));
+        let known = share.about.meant(host);
         let mut response = Response::new(axum::body::Body::empty());
         // What was asked for came in the clear: whoever has it asks again. A link's token is not repeated.
         let target = known.and_then(|known| HeaderValue::from_str(&format!("https://{known}/")).ok());

@@ -58,6 +58,16 @@ impl About {
         format!("{}://{authority}", if self.is_https { "https" } else { "http" })
     }
 
+    /// The authority of this share that a Host header means. Whoever asks at the usual port leaves the port out.
+    pub fn meant(&self, host: &str) -> Option<String> {
+        let usual = if self.is_https { ":443" } else { ":80" };
+        let is_meant = |ours: &str| {
+            let bare = ours.strip_suffix(usual);
+            ours.eq_ignore_ascii_case(host) || bare.is_some_and(|bare| bare.eq_ignore_ascii_case(host))
+        };
+        self.authorities.now().iter().find(|ours| is_meant(ours)).cloned()
+    }
+
     /// The link that lets in, by each authority.
     pub fn links(&self, token: &Secret) -> Vec<String> {
         self.authorities

@@ -146,7 +146,7 @@ fn judge(share: &Share, request: &Request) -> Result<(), Problem> {
     if !is_plain(headers) {
         return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "Send the body as it is, or in chunks."));
     }
-    let is_ours = |host: &str| share.about.authorities.now().iter().any(|ours| ours.eq_ignore_ascii_case(host));
+    let is_ours = |host: &str| share.about.meant(host).is_some();
     // As a proxy is asked: the target has a host, too.
     let is_same = |host: &str| request.uri().authority().is_none_or(|named| named.as_str().eq_ignore_ascii_case(host));
     let Some(host) = host.to_str().ok().filter(|host| is_ours(host) && is_same(host)) else {

@@ -28,6 +28,8 @@ pub mod problem;
 pub mod ranges;
 
 mod ahead;
+#[cfg(test)]
+mod answer_tests;
 mod api;
 mod archive;
 mod chat;
