@@ -13,10 +13,12 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::rights::Rights;
+use super::slots::share_of_address;
 
 /// Bytes of a token and of a session's number.
 pub const SECRET_BYTES: usize = 16;
-/// Most sessions at a time; the one that was idle longest goes first.
+/// Most sessions at a time; the one that was idle longest goes first, of an address that has most of them if there is
+/// one.
 pub const SESSIONS_MAX: usize = 4096;
 /// A session that was not used for so long is over.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -115,6 +117,8 @@ pub enum Denial {
 struct Session {
     id: VisitorId,
     used: Instant,
+    /// From where it was begun.
+    from: IpAddr,
 }
 
 #[derive(Debug)]
@@ -183,7 +187,7 @@ impl Gate {
         self.make_room(now);
         let id = VisitorId(self.next_visitor);
         self.next_visitor += 1;
-        self.sessions.insert(drawn.digest(), Session { id, used: now });
+        self.sessions.insert(drawn.digest(), Session { id, used: now, from: block_of(from) });
         Ok(Visitor { id, rights: self.rights })
     }
 
@@ -285,11 +289,22 @@ impl Gate {
             return;
         }
         self.sessions.retain(|_, session| now.duration_since(session.used) <= SESSION_IDLE_MAX);
-        if self.sessions.len() >= SESSIONS_MAX
-            && let Some(idlest) = self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key)
-        {
+        if self.sessions.len() < SESSIONS_MAX {
+            return;
+        }
+        // Whoever opens the link again and again throws out himself, and not those who came from elsewhere.
+        let greedy = self.greedy_address();
+        let may_go = self.sessions.iter().filter(|(_, session)| greedy.is_none_or(|address| session.from == address));
+        if let Some(idlest) = may_go.min_by_key(|(_, session)| session.used).map(|(key, _)| *key) {
             self.sessions.remove(&idlest);
         }
+    }
+
+    /// The address that has more of all sessions than is its share: there is one at most.
+    fn greedy_address(&self) -> Option<IpAddr> {
+        let mut counts = HashMap::<IpAddr, usize>::new();
+        self.sessions.values().for_each(|session| *counts.entry(session.from).or_default() += 1);
+        counts.into_iter().find(|(_, count)| *count >= share_of_address(SESSIONS_MAX)).map(|(address, _)| address)
     }
 }
 
@@ -401,6 +416,23 @@ mod tests {
             let _ = gate.enter(None, None, &secret(9), (IpAddr::from(n.to_be_bytes()), now));
         }
         assert_eq!(gate.guesses.len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn whoever_opens_the_link_again_and_again_throws_out_nobody_else() {
+        let (mut gate, now) = gate(None, None);
+        let other = IpAddr::from([192, 0, 2, 2]);
+        let first = gate.enter(Some(&secret(1)), None, &secret(9), (other, now)).unwrap();
+        for n in 1..=SESSIONS_MAX as u64 + 100 {
+            let drawn = Secret(Zeroizing::new(u128::from(n).to_be_bytes()));
+            gate.enter(Some(&secret(1)), None, &drawn, (ADDRESS, now + Duration::from_millis(n))).unwrap();
+        }
+        let last = now + Duration::from_secs(60);
+        assert_eq!(gate.check(&secret(9), last), Ok(first));
+        // Nor does he when somebody else comes.
+        gate.enter(Some(&secret(1)), None, &secret(8), (IpAddr::from([192, 0, 2, 3]), last)).unwrap();
+        assert_eq!(gate.check(&secret(9), last), Ok(first));
+        assert_eq!(gate.sessions.len(), SESSIONS_MAX);
     }
 
     proptest::proptest! {
