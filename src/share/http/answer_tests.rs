@@ -131,3 +131,11 @@ async fn a_share_on_the_usual_port_is_known_without_it() {
         assert_eq!(said.status(), status, "{origin}");
     }
 }
+
+#[tokio::test]
+async fn a_page_that_only_takes_files_lets_its_form_say_where_it_comes_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::new(dir.path(), "upload".parse().unwrap());
+    let page = served.get("/f/").await;
+    assert_eq!((page.status().as_u16(), &page.headers()["referrer-policy"]), (200, &"same-origin".parse().unwrap()));
+}

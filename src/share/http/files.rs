@@ -115,12 +115,8 @@ async fn folder(share: Arc<Share>, guest: Guest, url: UrlPath, list: ListQuery) 
     if !guest.visitor.rights.has(Right::View) && guest.visitor.rights.has(Right::Upload) && url.path.is_root() {
         // Whoever may only add something sees the page for that, and nothing of what is there.
         let rows = listing::Page { total: 0, rows: Vec::new() };
-        return Ok(page::html(page::folder(
-            &share,
-            &guest,
-            &url.path,
-            &page::Shown { list: &list, number: 1, rows: &rows },
-        )));
+        let text = page::folder(&share, &guest, &url.path, &page::Shown { list: &list, number: 1, rows: &rows });
+        return Ok(page::html_with_forms(text, false));
     }
     guest.may(Right::View)?;
     let number = list.page.unwrap_or(1).clamp(1, page::PAGES_MAX);
