@@ -98,6 +98,40 @@ const flows = {
     await context.close();
   },
 
+  // `linerate receive`: whoever may only add something sees a page that does that, and no error.
+  async receive({ browser, shoot }) {
+    const { child, link: box } = await shared('--allow', 'upload');
+    try {
+      const { page, context, watch } = await open(browser, box);
+      const asked = [];
+      page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+      await page.reload();
+      await page.locator('#empty', { hasText: 'Only the owner sees what arrives here' }).waitFor();
+      assert.deepEqual([await page.isVisible('#banner'), await page.isVisible('#q'), await page.isVisible('.chip')], [false, false, false]);
+      for (const key of ['ArrowDown', 'Control+a', 'Delete', 'Escape', '/', 'Backspace', 'm', 'End', '?']) await page.keyboard.press(key);
+      await page.keyboard.press('Escape');
+      await page.setInputFiles('#pick-files', { name: 'sent here.txt', mimeType: 'text/plain', buffer: Buffer.from('sent') });
+      await page.locator('.uploads h2', { hasText: '1 file uploaded' }).waitFor();
+      await page.locator('.uploads .file a').click();
+      await shootAll(shoot, page, 'receive');
+      assert.equal(readFileSync(`${folder}/sent here.txt`, 'utf8'), 'sent');
+      assert.equal(await page.isVisible('#banner'), false);
+      assert.ok(!asked.some((path) => path.startsWith('/api/list/')), String(asked));
+      assert.deepEqual(watch.errors, []);
+      await context.close();
+      const plain = await blank(browser, box, { javaScriptEnabled: false });
+      await plain.page.goto(box);
+      await plain.page.waitForURL('**/f/');
+      await plain.page.setInputFiles('input[name=file]', { name: 'plain.txt', mimeType: 'text/plain', buffer: Buffer.from('plain') });
+      const answered = plain.page.waitForResponse((answer) => answer.url().includes('/upload/'));
+      await plain.page.click('form[enctype="multipart/form-data"] button');
+      assert.equal((await answered).status(), 303);
+      assert.equal(readFileSync(`${folder}/plain.txt`, 'utf8'), 'plain');
+      assert.deepEqual(plain.watch.errors, []);
+      await plain.context.close();
+    } finally { child.kill(); }
+  },
+
   async expired({ browser, shoot }) {
     const { child, link: brief } = await shared('--expires', '20s');
     const ended = once(child, 'exit');

@@ -68,6 +68,8 @@ async function load(next, { y = 0, active = 0, focus, again } = {}) {
   body.classList.toggle('searching', view.q);
   drawFilters();
   drawSort();
+  // Whoever may only add something is told nothing of what is here.
+  if (!may('view')) return drawStatus();
   if (view.q) {
     const found = new Search(view, shown(() => found));
     if (moved) { folder?.stop(); folder = null; drawCrumbs([]); }
@@ -124,7 +126,7 @@ function drawStatus() {
   $('search-stop').hidden = !running;
   $('list').hidden = none;
   $('empty').hidden = !none;
-  set($('empty'), view.q ? 'Nothing has such a name.' : view.type ? 'Nothing of this kind is in this folder.' : `This folder is empty.${may('upload') ? ' Drop files here, or press Upload.' : ''}`);
+  set($('empty'), view.q ? 'Nothing has such a name.' : view.type ? 'Nothing of this kind is here.' : `${may('view') ? 'This folder is empty' : 'Only the owner sees what arrives here'}.${may('upload') ? ' Drop files here, or press Upload.' : ''}`);
   // Uploads that a virus scan has not let through: what they are called, and why.
   $('held').hidden = !held.length;
   set($('held'), ...held.map(one => h('li', bdi(one.name), scanBadge(one.scan), h('span', safe(one.why || '')))));
@@ -182,11 +184,11 @@ async function openPreview(entry, url, index, isThere) {
 
 // A preview that the address asks for: after a reload, or a link from the chat.
 async function previewFromAddress() {
-  if (!location.hash.startsWith(VIEW)) return;
+  if (!location.hash.startsWith(VIEW) || !may('view')) return;
   const path = location.hash.slice(VIEW.length);
   const url = `/f/${path}`;
   for (let index = 0; index < Math.min(grid.source.total, 500); index++) {
-    const entry = grid.source.get(index);
+    const entry = grid.get(index);
     if (entry && grid.url(entry) === url) return openPreview(entry, url, index, true);
   }
   try {
@@ -297,7 +299,7 @@ function keys(event) {
     if (target === field && key === 'ArrowDown') { event.preventDefault(); grid.focus(0); }
     return;
   }
-  const here = grid.source.get(grid.active);
+  const here = grid.get(grid.active);
   const run = (hasCommand(event) ? { a: () => grid.selectAll() } : {
     '/': () => { field.focus(); field.select(); },
     '?': help,

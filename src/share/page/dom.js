@@ -142,7 +142,7 @@ export async function copyText(text) {
     field.select();
     const copied = document.execCommand('copy');
     field.remove();
-    if (!copied) return warn('The browser did not allow copying. Select the text and copy it by hand.');
+    if (!copied) return warn('The browser did not allow copying. Copy it by hand.');
   }
   say('Copied');
 }

@@ -20,6 +20,7 @@ const indexOf = row => Number(row.dataset.index);
 
 export class Grid {
   body = $('rows');
+  source = { total: 0, held: [], get() {}, stop() {} }; // until something is shown
   table = $('list');
   rows = new Map();               // index → <tr> that is in the document
   active = 0;
@@ -59,7 +60,7 @@ export class Grid {
 
   // Shows another source from its start, or from `index` when coming back.
   show(source, index = 0) {
-    this.source?.stop();
+    this.source.stop();
     this.source = source;
     this.anchor = index;
     this.deselect();
@@ -95,7 +96,7 @@ export class Grid {
   }
 
   render() {
-    if (!this.source) return;
+    if (!this.source.need) return;
     const { total } = this.source;
     const { shown, first, top } = this.sight();
     this.body.style.height = `${shown}px`;

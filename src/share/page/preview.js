@@ -28,7 +28,7 @@ async function beginning(url, entry, signal) {
 // A button that asks for the checksum, and its place. Leaving the dialog gives up waiting.
 function checksum(url, signal) {
   const out = h('output.sum');
-  const ask = labelled('button.btn.small.ghost', 'hash', 'BLAKE3', { title: 'Let the share compute BLAKE3 of the whole file', async onclick() {
+  const ask = labelled('button.btn.small.ghost', 'hash', 'BLAKE3', { title: 'BLAKE3 of the whole file', async onclick() {
     ask.disabled = true;
     out.classList.remove('bad');
     set(out, h('span.dim', 'Reading the whole file…'));
@@ -79,7 +79,7 @@ export async function preview(at, step, moved) {
     else if (['image', 'video', 'audio'].includes(type)) {
       set(view, h(type === 'image' ? 'img' : type, {
         alt: safe(entry.name), 'aria-label': safe(entry.name), controls: true, preload: 'metadata', playsinline: true, src: `${url}?view`,
-        onerror: () => fail('The browser cannot show this file. Download it to open it in another program.'),
+        onerror: () => fail('The browser cannot show this file. Open it in another program.'),
       }));
     } else if (type === 'text' || type === 'code') {
       set(view, h('p.dim', 'Loading…'));

@@ -163,7 +163,7 @@ export class Upload {
       const read = await body.arrayBuffer();
       return { from, to, body: read, sum: base64(new Uint8Array(await crypto.subtle.digest('SHA-256', read))) };
     } catch {
-      throw Object.assign(new Error('The file cannot be read any more: it was changed, moved or is not readable.'), { fatal: true });
+      throw Object.assign(new Error('The file cannot be read any more: it was changed or moved.'), { fatal: true });
     }
   }
 

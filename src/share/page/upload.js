@@ -74,7 +74,7 @@ export function startUploads(where, uploaded) {
     const upload = new Upload(file, into, relative.includes('/') ? relative : '');
     if (held) upload.state = 'paused';
     const added = queue.add(upload);
-    if (!added) warn('Too many files at once. Wait until some have arrived, then add the others.');
+    if (!added) warn('Too many files at once. Add the others when some have arrived.');
     return added;
   }
 
@@ -186,7 +186,7 @@ export function startUploads(where, uploaded) {
           : sum.again ? 'Unfinished uploads' : `${count(sum.done, 'file')} uploaded`);
     set(detail, sum.all || !sum.again
       ? `${bytes(sum.sent)} of ${bytes(sum.all)}${speed ? ` · ${bytes(speed)}/s` : ''}${speed && left ? ` · ${duration((sum.all - sum.sent) / speed)} left` : ''}`
-      : 'The page was reloaded before they were complete.');
+      : 'The page was reloaded before they were done.');
     set(toggleAll, left ? 'Pause all' : 'Resume all');
     toggleAll.hidden = !left && !sum.paused;
     stop.hidden = n === sum.done;
