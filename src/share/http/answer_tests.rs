@@ -139,3 +139,29 @@ async fn a_page_that_only_takes_files_lets_its_form_say_where_it_comes_from() {
     let page = served.get("/f/").await;
     assert_eq!((page.status().as_u16(), &page.headers()["referrer-policy"]), (200, &"same-origin".parse().unwrap()));
 }
+
+#[tokio::test]
+async fn an_upload_outlasts_an_error_that_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("in")).unwrap();
+    let served = Served::new(dir.path(), everything());
+    let metadata = format!("filename {},folder {}", STANDARD.encode("a"), STANDARD.encode("in"));
+    let new = [VERSION, ("upload-length", "2"), ("upload-metadata", &metadata)];
+    let created = served.ask("POST", "/api/uploads", &new, Body::empty()).await;
+    let upload = created.headers()["location"].to_str().unwrap().to_string();
+    let patch = |at: &'static str| {
+        let kind = ("content-type", "application/offset+octet-stream");
+        let (served, upload) = (&served, &upload);
+        async move { served.ask("PATCH", upload, &[VERSION, kind, ("upload-offset", at)], Body::from("x")).await.status() }
+    };
+    assert_eq!(patch("0").await, 204);
+    // For a moment its folder is a link, which nothing is written through.
+    std::fs::rename(dir.path().join("in"), dir.path().join("away")).unwrap();
+    symlink("away", dir.path().join("in")).unwrap();
+    served.share.tree.tops()[0].root.refresh(&crate::store::confined::RelativePath::parse(b"in").unwrap());
+    assert_eq!(patch("1").await, 409);
+    std::fs::remove_file(dir.path().join("in")).unwrap();
+    std::fs::rename(dir.path().join("away"), dir.path().join("in")).unwrap();
+    assert_eq!(patch("1").await, 204);
+    assert_eq!(std::fs::read(dir.path().join("in/a")).unwrap(), b"xx");
+}

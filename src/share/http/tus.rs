@@ -195,13 +195,14 @@ impl Slice {
         upload = back;
         let file = match opened {
             Ok(file) => file,
-            Err(IncomingError::Full) => {
-                give_back(share, self.id, (offset, upload)).await?;
-                return Err(IncomingError::Full.into());
-            }
-            Err(error) => {
+            Err(error @ IncomingError::Gone) => {
                 share.intake.table().forget(self.id);
                 let _ = tokio::task::spawn_blocking(move || drop(upload)).await;
+                return Err(error.into());
+            }
+            // It may pass, as a full disk or too many open files do: what came is not thrown away for it.
+            Err(error) => {
+                give_back(share, self.id, (offset, upload)).await?;
                 return Err(error.into());
             }
         };
