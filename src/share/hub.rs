@@ -23,6 +23,7 @@ use super::notice::Notice;
 use super::path;
 use super::room::{Message, Rejection, Room, Who};
 use super::serve::Stop;
+use super::slots::{one_less, share_of_address};
 use super::state::Share;
 use crate::store::confined::RelativePath;
 
@@ -80,6 +81,8 @@ struct State {
     next: u64,
     /// Open streams of each, those too that are not told anything any more.
     streams: HashMap<Owner, usize>,
+    /// And from each address, however many sessions it has.
+    from: HashMap<IpAddr, usize>,
     total: usize,
     is_over: bool,
 }
@@ -113,13 +116,21 @@ struct Person<'a> {
 
 impl Hub {
     /// Somebody begins to listen; he has the messages up to `seen`.
-    pub fn listen(self: &Arc<Self>, who: Who, nick: &str, hears: Hears, seen: u64) -> Result<Stream, Full> {
+    pub fn listen(
+        self: &Arc<Self>,
+        (who, from): (Who, IpAddr),
+        nick: &str,
+        hears: Hears,
+        seen: u64,
+    ) -> Result<Stream, Full> {
         let mut state = self.lock();
         let (owner, owned_max) = Owner::of(&who);
         if state.total >= STREAMS_MAX {
             return Err(Full::All);
         }
-        if state.streams.get(&owner).copied().unwrap_or(0) >= owned_max {
+        let of_address = state.from.get(&from).copied().unwrap_or(0);
+        let own = state.streams.get(&owner).copied().unwrap_or(0);
+        if own >= owned_max || of_address >= share_of_address(STREAMS_MAX) {
             return Err(Full::Own);
         }
         let named = if hears.chat { Some(state.room.enter(&who, nick).ok_or(Full::All)?) } else { None };
@@ -136,11 +147,12 @@ impl Hub {
         state.next += 1;
         state.total += 1;
         *state.streams.entry(owner).or_default() += 1;
+        *state.from.entry(from).or_default() += 1;
         match state.is_over {
             true => first.push_back(bye()),
             false => drop(state.listeners.insert(number, Listener { queue: sender, hears })),
         }
-        Ok(Stream { first, queue, hub: self.clone(), number, person: named.map(|_| who.clone()), who })
+        Ok(Stream { first, queue, hub: self.clone(), number, person: named.map(|_| who.clone()), who, from })
     }
 
     /// Somebody says something; what was made of his name and text.
@@ -195,12 +207,8 @@ impl Hub {
         state.listeners.remove(&stream.number);
         state.total -= 1;
         let (owner, _) = Owner::of(&stream.who);
-        if let Some(owned) = state.streams.get_mut(&owner) {
-            *owned -= 1;
-            if *owned == 0 {
-                state.streams.remove(&owner);
-            }
-        }
+        one_less(&mut state.streams, &owner);
+        one_less(&mut state.from, &stream.from);
         if stream.person.as_ref().is_some_and(|who| state.room.leave(who)) {
             self.people_changed.notify_one();
         }
@@ -305,6 +313,7 @@ pub struct Stream {
     hub: Arc<Hub>,
     number: u64,
     who: Who,
+    from: IpAddr,
     /// He is in the room by this stream.
     person: Option<Who>,
 }
@@ -358,7 +367,7 @@ mod tests {
 
     fn hub_of(people: u64) -> (Arc<Hub>, Vec<Stream>) {
         let hub = Arc::new(Hub::default());
-        let streams = (1..=people).map(|n| hub.listen(Who::Session(n), "", ALL, 0).unwrap()).collect();
+        let streams = (1..=people).map(|n| hub.listen((Who::Session(n), ADDRESS), "", ALL, 0).unwrap()).collect();
         (hub, streams)
     }
 
@@ -366,7 +375,7 @@ mod tests {
     fn what_is_said_is_heard_once_by_all_in_the_room() {
         let (hub, mut streams) = hub_of(2);
         let deaf = Hears { chat: false, changes: true };
-        let mut other = hub.listen(Who::Session(3), "Spy", deaf, 0).unwrap();
+        let mut other = hub.listen((Who::Session(3), ADDRESS), "Spy", deaf, 0).unwrap();
         assert!(taken(&mut streams[0]).0.starts_with("retry: 2000\nevent: hello\ndata: {"));
         hub.say((&Who::Session(1), ADDRESS), "Ann\n", "a\n<b>").unwrap();
         for stream in &mut streams {
@@ -376,10 +385,10 @@ mod tests {
         }
         let (text, _) = taken(&mut other);
         assert!(text.contains("event: hello") && !text.contains("chat") && !text.contains("who"), "{text}");
-        let mut late = hub.listen(Who::Session(4), "", ALL, 0).unwrap();
+        let mut late = hub.listen((Who::Session(4), ADDRESS), "", ALL, 0).unwrap();
         let (text, _) = taken(&mut late);
         assert!(text.contains("id: 1\n") && text.contains("event: hello\ndata: {\"n\":1,"), "{text}");
-        let mut again = hub.listen(Who::Session(4), "", ALL, 1).unwrap();
+        let mut again = hub.listen((Who::Session(4), ADDRESS), "", ALL, 1).unwrap();
         assert!(!taken(&mut again).0.contains("id: 1\n"));
         assert_eq!((hub.streams(), hub.people()), (5, 3));
         drop((streams, other, late, again));
@@ -402,15 +411,21 @@ mod tests {
     #[test]
     fn streams_are_bounded_and_given_back() {
         let (hub, _streams) = hub_of(1);
-        let listen = |who: Who| hub.listen(who, "", ALL, 0);
+        let listen_at = |who: Who, from: IpAddr| hub.listen((who, from), "", ALL, 0);
+        let listen = |who: Who| listen_at(who, ADDRESS);
         let own: Vec<_> = (0..2000).map_while(|_| listen(Who::Session(1)).ok()).collect();
         assert_eq!(own.len() + 1, STREAMS_OF_SESSION_MAX);
         let programs: Vec<_> = (0..2000).map_while(|n| listen(Who::Program(ADDRESS, format!("{n}"))).ok()).collect();
         assert_eq!(programs.len(), STREAMS_OF_PROGRAMS_MAX);
         let others: Vec<_> = (2..9999).map_while(|n| listen(Who::Session(n)).ok()).collect();
-        assert_eq!(own.len() + 1 + programs.len() + others.len(), STREAMS_MAX);
-        assert_eq!(listen(Who::Session(2)).err(), Some(Full::All));
-        drop((own, programs, others));
+        assert_eq!(own.len() + 1 + programs.len() + others.len(), share_of_address(STREAMS_MAX));
+        assert_eq!(listen(Who::Session(9999)).err(), Some(Full::Own));
+        let elsewhere = IpAddr::from([192, 0, 2, 2]);
+        let more: Vec<_> = (9999..).map_while(|n| listen_at(Who::Session(n), elsewhere).ok()).collect();
+        assert_eq!(hub.streams(), STREAMS_MAX);
+        assert_eq!(listen_at(Who::Session(1), elsewhere).err(), Some(Full::All));
+        drop((own, programs, others, more));
+        assert_eq!(hub.lock().from.len(), 1);
         assert!(listen(Who::Session(1)).is_ok());
         let who = hub.lock().who();
         assert!(who.len() < 32 << 10);
@@ -420,7 +435,7 @@ mod tests {
     fn in_the_end_everybody_is_told_and_nobody_stays() {
         let (hub, mut streams) = hub_of(2);
         hub.end();
-        streams.push(hub.listen(Who::Session(3), "", ALL, 0).unwrap());
+        streams.push(hub.listen((Who::Session(3), ADDRESS), "", ALL, 0).unwrap());
         for stream in &mut streams {
             let (text, is_over) = taken(stream);
             assert!(text.ends_with("event: bye\ndata: {\"why\":\"The share has ended.\"}\n\n") && is_over);

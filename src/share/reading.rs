@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::slots::{Slots, Who};
+use super::slots::{Slots, Who, share_of_address};
 use crate::store::confined::Metadata;
 
 /// Archives that are made at a time, by all and each: each has a thread and a few buffers.
@@ -99,10 +99,12 @@ pub struct Searching {
 }
 
 impl Searches {
-    /// Begin one; the visitor's oldest ends if he has too many. Nothing if there are too many of others.
+    /// Begin one; the visitor's oldest ends if he has too many. Nothing if there are too many of others, or of those at
+    /// his address.
     pub fn begin(self: &Arc<Self>, who: Who) -> Option<Searching> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.len() >= SEARCHES_MAX {
+        let of_address = running.iter().filter(|((_, from), _)| *from == who.1).count();
+        if running.len() >= SEARCHES_MAX || of_address >= share_of_address(SEARCHES_MAX) {
             return None;
         }
         let own = running.iter().filter(|(other, _)| *other == who);
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn the_newest_searches_of_a_visitor_run() {
         let searches = Arc::new(Searches::default());
-        let who = |id| (VisitorId(id), IpAddr::from([127, 0, 0, 1]));
+        let who = |id| (VisitorId(id), IpAddr::from([192, 0, 2, if id == 1 { 1 } else { 2 }]));
         let own: Vec<Searching> = (0..SEARCHES_OF_ONE_MAX + 2).map(|_| searches.begin(who(1)).unwrap()).collect();
         let ended: Vec<bool> = own.iter().map(Searching::is_ended).collect();
         assert_eq!(ended, [true, true, false, false, false]);
@@ -149,6 +151,15 @@ mod tests {
         assert_eq!(others.len(), SEARCHES_MAX - own.len());
         drop(own);
         assert!(searches.begin(who(1)).is_some());
+    }
+
+    #[test]
+    fn one_address_never_has_all_searches_however_many_sessions_it_opens() {
+        let searches = Arc::new(Searches::default());
+        let who = |id, last| (VisitorId(id), IpAddr::from([192, 0, 2, last]));
+        let greedy: Vec<Searching> = (0..99).filter_map(|n| searches.begin(who(n / 3, 1))).collect();
+        assert_eq!(greedy.len(), share_of_address(SEARCHES_MAX));
+        assert!(searches.begin(who(100, 2)).is_some());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub async fn listen(
     let hears = Hears { chat: rights.has(Right::Chat), changes: rights.has(Right::View) };
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let who = Who::new(guest.visitor.id, guest.from, &listener.nick);
-    let stream = share.hub.listen(who, &listener.nick, hears, seen.unwrap_or(0)).map_err(|full| {
+    let stream = share.hub.listen((who, guest.from), &listener.nick, hears, seen.unwrap_or(0)).map_err(|full| {
         let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, full.to_string());
         problem.retry_after = Some(FULL_S);
         problem
