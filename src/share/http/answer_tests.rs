@@ -165,3 +165,14 @@ async fn an_upload_outlasts_an_error_that_passes() {
     assert_eq!(patch("1").await, 204);
     assert_eq!(std::fs::read(dir.path().join("in/a")).unwrap(), b"xx");
 }
+
+#[tokio::test]
+async fn what_is_said_is_not_read_beyond_the_longest_that_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::new(dir.path(), everything());
+    let taken = Arc::new(AtomicUsize::new(0));
+    let kind = ("content-type", "application/json");
+    let said = served.ask("POST", "/api/chat", &[kind], Body::new(Endless(taken.clone()))).await;
+    assert_eq!(said.status(), 413);
+    assert!(taken.load(Ordering::Relaxed) <= 3, "{taken:?}");
+}

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::body::to_bytes;
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::guard::Guest;
@@ -15,7 +15,7 @@ use crate::share::room::{Rejection, Who};
 use crate::share::state::Share;
 
 /// Largest request: the longest text with every character escaped, and a name.
-const BODY_BYTES_MAX: usize = 32 << 10;
+pub const BODY_BYTES_MAX: usize = 32 << 10;
 
 /// What is said.
 #[derive(Deserialize)]
@@ -26,15 +26,18 @@ struct Said {
 }
 
 /// `POST /api/chat`
-pub async fn say(State(share): State<Arc<Share>>, guest: Guest, request: Request) -> Result<StatusCode, Problem> {
+pub async fn say(
+    State(share): State<Arc<Share>>,
+    guest: Guest,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
     guest.may(Right::Chat)?;
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     // A form of another page cannot send this type.
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send a message as application/json."));
     }
-    let long = |_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Rejection::Long.to_string());
-    let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(long)?;
     let said: Said =
         serde_json::from_slice(&body).map_err(|_| Problem::bad("Send {\"text\":\"…\",\"nick\":\"…\"}."))?;
     let who = Who::new(guest.visitor.id, guest.from, &said.nick);

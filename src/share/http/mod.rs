@@ -76,7 +76,7 @@ pub fn router(share: Arc<Share>) -> Router {
         .route("/api/list/", get(api::list_top))
         .route("/api/list/{*path}", get(api::list))
         .route("/api/events", get(events::listen))
-        .route("/api/chat", post(chat::say).layer(small(OF_VISITORS_MAX)))
+        .route("/api/chat", post(chat::say).layer(small(chat::BODY_BYTES_MAX)))
         .route("/qr.svg", get(api::qr))
         .route_layer(coding::layer())
         .route_layer(from_fn(coding::prepare))
