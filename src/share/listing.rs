@@ -7,6 +7,10 @@ use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+
+use super::state::Share;
 use super::tree::{self, Found, Place, Tree, TreeError};
 use crate::store::StoreError;
 use crate::store::confined::{Kind, Links, Metadata, RelativePath};
@@ -21,6 +25,8 @@ const KEPT_FOR: Duration = Duration::from_secs(5);
 /// Folders that are kept, and entries of all together.
 const KEPT_MAX: usize = 16;
 const KEPT_ENTRIES_MAX: usize = 1 << 20;
+/// Folders that are read at a time.
+const READ_AT_ONCE_MAX: usize = 4;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +81,7 @@ pub struct Page {
 
 /// A folder as it was read. Rows are shared by all who look at it.
 #[derive(Debug)]
-struct Snapshot {
+pub struct Snapshot {
     place: (usize, RelativePath),
     seen: Stamp,
     read: Instant,
@@ -88,9 +94,49 @@ struct Snapshot {
 type Stamp = Option<(u64, u64, i64, u32)>;
 
 /// Folders that were read a moment ago.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Listings {
     kept: Mutex<Vec<Arc<Snapshot>>>,
+    /// Turns to read one.
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Listings {
+    fn default() -> Listings {
+        Listings { kept: Mutex::default(), turns: Arc::new(Semaphore::new(READ_AT_ONCE_MAX)) }
+    }
+}
+
+/// A folder, found among those that are kept or still to be read.
+enum Looked {
+    Kept(Arc<Snapshot>),
+    Unread(Unread),
+}
+
+struct Unread {
+    place: Option<Place>,
+    top: Option<Vec<(Vec<u8>, Place)>>,
+    key: (usize, RelativePath),
+    seen: Stamp,
+}
+
+/// A folder as it was read a moment ago, or just now. Few are read at a time, however many ask: each takes the memory
+/// of all its entries, and whoever waited for a turn mostly finds what the one before him has read.
+pub async fn folder(share: &Arc<Share>, path: &RelativePath) -> Result<Result<Arc<Snapshot>, TreeError>, JoinError> {
+    let (from, at) = (share.clone(), path.clone());
+    match spawn_blocking(move || from.listings.look(&from.tree, &at)).await? {
+        Ok(Looked::Kept(kept)) => return Ok(Ok(kept)),
+        Ok(Looked::Unread(_)) => {}
+        Err(error) => return Ok(Err(error)),
+    }
+    // It is never closed.
+    let turn = share.listings.turns.clone().acquire_owned().await.ok();
+    let (from, at) = (share.clone(), path.clone());
+    spawn_blocking(move || {
+        let _turn = turn;
+        from.listings.snapshot(&from.tree, &at)
+    })
+    .await
 }
 
 impl Listings {
@@ -100,16 +146,19 @@ impl Listings {
         tree: &Tree,
         path: &RelativePath,
         query: Query,
-        (offset, limit): (usize, usize),
+        range: (usize, usize),
     ) -> Result<Page, TreeError> {
-        let snapshot = self.snapshot(tree, path)?;
-        let order = snapshot.order(query);
-        let rows = order.iter().skip(offset).take(limit.min(LIMIT_MAX));
-        let rows = rows.filter_map(|at| snapshot.rows.get(*at as usize).cloned()).collect();
-        Ok(Page { total: order.len(), rows })
+        Ok(self.snapshot(tree, path)?.page(query, range))
     }
 
     fn snapshot(&self, tree: &Tree, path: &RelativePath) -> Result<Arc<Snapshot>, TreeError> {
+        match self.look(tree, path)? {
+            Looked::Kept(kept) => Ok(kept),
+            Looked::Unread(unread) => self.read(tree, unread),
+        }
+    }
+
+    fn look(&self, tree: &Tree, path: &RelativePath) -> Result<Looked, TreeError> {
         let top = path.is_root().then(|| tree.items()).flatten();
         let place = match top.is_some() {
             true => None,
@@ -120,9 +169,14 @@ impl Listings {
         };
         let key = (place.as_ref().map_or(0, |place| Arc::as_ptr(&place.root) as usize), path.clone());
         let seen = place.as_ref().and_then(stamp);
-        if let Some(kept) = self.find(&key, seen) {
-            return Ok(kept);
-        }
+        Ok(match self.find(&key, seen) {
+            Some(kept) => Looked::Kept(kept),
+            None => Looked::Unread(Unread { place, top, key, seen }),
+        })
+    }
+
+    fn read(&self, tree: &Tree, unread: Unread) -> Result<Arc<Snapshot>, TreeError> {
+        let Unread { place, top, key, seen } = unread;
         let rows = match (place, top) {
             (Some(place), _) => read(tree, &place)?,
             (None, items) => {
@@ -161,6 +215,14 @@ impl Listings {
 }
 
 impl Snapshot {
+    /// Some rows.
+    pub fn page(&self, query: Query, (offset, limit): (usize, usize)) -> Page {
+        let order = self.order(query);
+        let rows = order.iter().skip(offset).take(limit.min(LIMIT_MAX));
+        let rows = rows.filter_map(|at| self.rows.get(*at as usize).cloned()).collect();
+        Page { total: order.len(), rows }
+    }
+
     fn order(&self, query: Query) -> Arc<Vec<u32>> {
         let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((last, order)) = &*ordered

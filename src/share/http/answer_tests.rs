@@ -176,3 +176,27 @@ async fn what_is_said_is_not_read_beyond_the_longest_that_may_be() {
     assert_eq!(said.status(), 413);
     assert!(taken.load(Ordering::Relaxed) <= 3, "{taken:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_many_ask_for_at_once_is_read_few_times() {
+    let dir = tempfile::tempdir().unwrap();
+    (0..2000).for_each(|n| std::fs::write(dir.path().join(n.to_string()), "").unwrap());
+    let served = Served::new(dir.path(), everything());
+    let root = crate::store::confined::RelativePath::root();
+    let asks: Vec<_> = (0..64)
+        .map(|_| {
+            let (share, root) = (served.share.clone(), root.clone());
+            tokio::spawn(async move { crate::share::listing::folder(&share, &root).await.unwrap().unwrap() })
+        })
+        .collect();
+    let mut read = Vec::new();
+    for ask in asks {
+        let folder = ask.await.unwrap();
+        if !read.iter().any(|other| Arc::ptr_eq(other, &folder)) {
+            read.push(folder);
+        }
+    }
+    assert!((1..=4).contains(&read.len()), "{}", read.len());
+    let page = to_bytes(served.get("/api/list/?limit=1").await.into_body(), 1 << 20).await.unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&page).unwrap()["total"], 2000);
+}

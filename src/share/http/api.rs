@@ -163,11 +163,16 @@ async fn list_at(share: Arc<Share>, guest: Guest, path: RelativePath, list: List
     guest.may(Right::View)?;
     let query = query_of(&list)?;
     let range = (list.offset, list.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX));
+    let (from, at) = (share.clone(), path.clone());
+    // Before it is read: what changes after that is told.
+    let opened = tokio::task::spawn_blocking(move || {
+        let trouble = from.watching.opened(guest.visitor.id, (&from.tree, &at), Instant::now());
+        trouble.iter().for_each(|event| from.activity.tell(event));
+    });
+    opened.await?;
+    let read = listing::folder(&share, &path).await??;
     let answer = tokio::task::spawn_blocking(move || {
-        // Before it is read: what changes after that is told.
-        let trouble = share.watching.opened(guest.visitor.id, (&share.tree, &path), Instant::now());
-        trouble.iter().for_each(|event| share.activity.tell(event));
-        let page = share.listings.page(&share.tree, &path, query, range)?;
+        let page = read.page(query, range);
         let steps = path.names().map(|name| Step { name: shown(name), href: format!("{}/", path::encode_name(name)) });
         let scan = |row: &Row| share.intake.scans.of(&path, row).map(ScanState::name);
         let held = share.intake.scans.held(&path).into_iter().map(|held| HeldBack {
@@ -182,9 +187,9 @@ async fn list_at(share: Arc<Share>, guest: Guest, path: RelativePath, list: List
             entries: page.rows.iter().map(|row| Entry { scan: scan(row), ..entry(row) }).collect(),
             held: held.collect(),
         };
-        Ok::<_, Problem>(serde_json::to_vec(&list).unwrap_or_default())
+        serde_json::to_vec(&list).unwrap_or_default()
     });
-    Ok(([(header::CONTENT_TYPE, "application/json")], answer.await??).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer.await?).into_response())
 }
 
 /// A name for reading.

@@ -121,8 +121,8 @@ async fn folder(share: Arc<Share>, guest: Guest, url: UrlPath, list: ListQuery) 
     guest.may(Right::View)?;
     let number = list.page.unwrap_or(1).clamp(1, page::PAGES_MAX);
     let range = ((number - 1).saturating_mul(page::ROWS_MAX), page::ROWS_MAX);
-    let (from, path) = (share.clone(), url.path.clone());
-    let rows = tokio::task::spawn_blocking(move || from.listings.page(&from.tree, &path, query, range)).await??;
+    let read = listing::folder(&share, &url.path).await??;
+    let rows = tokio::task::spawn_blocking(move || read.page(query, range)).await?;
     let text = page::folder(&share, &guest, &url.path, &page::Shown { list: &list, number, rows: &rows });
     Ok(page::html_with_forms(text, false))
 }
