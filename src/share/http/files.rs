@@ -132,7 +132,8 @@ fn file(share: &Share, guest: &Guest, url: &UrlPath, opened: Opened, (request, i
     let found = &opened.metadata;
     let version =
         Version { len: found.len, modified_s: found.modified_s, modified_ns: found.modified_ns, inode: found.inode };
-    let (status, start, len) = match ranges::wanted(request.headers(), &version) {
+    let is_get = request.method() != Method::HEAD;
+    let (status, start, len) = match ranges::wanted((request.headers(), is_get), &version) {
         Wanted::Whole => (StatusCode::OK, 0, version.len),
         Wanted::Part { start, len } => (StatusCode::PARTIAL_CONTENT, start, len),
         Wanted::NotModified => (StatusCode::NOT_MODIFIED, 0, 0),
@@ -147,7 +148,7 @@ fn file(share: &Share, guest: &Guest, url: &UrlPath, opened: Opened, (request, i
         }
     };
     let shrinks = coding::file_shrinks(url.path.names().last().unwrap_or_default(), version.len);
-    let has_body = status != StatusCode::NOT_MODIFIED && request.method() != Method::HEAD;
+    let has_body = status != StatusCode::NOT_MODIFIED && is_get;
     let name = printable(url.path.as_bytes());
     let body = match has_body {
         true => {

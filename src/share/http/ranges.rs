@@ -50,8 +50,8 @@ pub enum Wanted {
     Unsatisfiable,
 }
 
-/// What the headers of a GET or HEAD ask for.
-pub fn wanted(headers: &HeaderMap, version: &Version) -> Wanted {
+/// What the headers of a GET or HEAD ask for. Parts are of GET alone (RFC 9110, section 14.2).
+pub fn wanted((headers, is_get): (&HeaderMap, bool), version: &Version) -> Wanted {
     let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
     let etag = version.etag();
     if let Some(wanted) = text(header::IF_MATCH) {
@@ -73,7 +73,7 @@ pub fn wanted(headers: &HeaderMap, version: &Version) -> Wanted {
         return Wanted::NotModified;
     }
     let mut ranges = headers.get_all(header::RANGE).iter();
-    let (Some(range), None) = (ranges.next(), ranges.next()) else { return Wanted::Whole };
+    let (Some(range), None, true) = (ranges.next(), ranges.next(), is_get) else { return Wanted::Whole };
     if text(header::IF_RANGE).is_some_and(|had| !is_same(had, version, &etag)) {
         return Wanted::Whole;
     }
@@ -155,7 +155,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        wanted(&map, &VERSION)
+        wanted((&map, true), &VERSION)
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
             let range = format!("{unit}={first}-{last}{more}");
             let mut headers = HeaderMap::new();
             headers.insert(header::RANGE, HeaderValue::from_str(&range).unwrap());
-            match wanted(&headers, &Version { len, ..VERSION }) {
+            match wanted((&headers, true), &Version { len, ..VERSION }) {
                 Wanted::Part { start, len: part } => {
                     prop_assert!(part >= 1 && start.checked_add(part).is_some_and(|end| end <= len), "{}", range);
                     prop_assert!(more.is_empty());
@@ -254,7 +254,7 @@ mod tests {
             for value in [&value[..], text.as_bytes()] {
                 let Ok(value) = HeaderValue::from_bytes(value) else { continue };
                 headers.insert(&names[name], value);
-                let _ = wanted(&headers, &VERSION);
+                let _ = wanted((&headers, true), &VERSION);
             }
         }
     }
