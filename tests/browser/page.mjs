@@ -161,6 +161,27 @@ const flows = {
     await shoot(page, 'upload-done');
   },
 
+  // An upload that goes on while a part of it is still hashed sends every part once.
+  async hashing({ page, scratch }) {
+    await page.evaluate(() => {
+      const { subtle } = crypto;
+      const digest = subtle.digest.bind(subtle);
+      const wait = new Promise((resolve) => { window.goOn = resolve; });
+      subtle.digest = async (...args) => { window.digests = (window.digests || 0) + 1; await wait; return digest(...args); };
+    });
+    const offsets = [];
+    page.on('request', (request) => { if (request.method() === 'PATCH') offsets.push(Number(request.headers()['upload-offset'])); });
+    const path = join(scratch, `hashing ${stamp}.bin`);
+    writeFileSync(path, Buffer.alloc(20 * MIB, 7));
+    await page.setInputFiles('#pick-files', path);
+    await until('the first part is hashed', () => page.evaluate(() => window.digests > 0));
+    await page.getByRole('button', { name: 'Pause all' }).click();
+    await page.getByRole('button', { name: 'Resume all' }).click();
+    await page.evaluate(() => window.goOn());
+    await page.locator('.uploads h2', { hasText: '1 file uploaded' }).waitFor();
+    assert.deepEqual(offsets, [0, 8 * MIB, 16 * MIB]);
+  },
+
   async reload({ page, shoot, scratch }) {
     const file = join(scratch, `reload-${stamp}.bin`);
     writeFileSync(file, Buffer.alloc(40 * MIB, 9));

@@ -260,12 +260,16 @@ export class Queue {
   pump() {
     for (let at = this.from; at < this.list.length && this.active < AT_ONCE; at++) {
       const upload = this.list[at];
-      if (upload.state !== 'waiting') continue;
+      // One that was paused a moment ago may still come to its end.
+      if (upload.state !== 'waiting' || upload.runs) continue;
       this.from = at + 1;
       upload.state = 'active';
+      upload.runs = true;
       this.active++;
       upload.run().finally(() => {
+        upload.runs = false;
         this.active--;
+        if (upload.state === 'waiting') this.from = 0;
         this.changed(upload);
         this.pump();
       });
