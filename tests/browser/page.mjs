@@ -182,6 +182,16 @@ const flows = {
     assert.deepEqual(offsets, [0, 8 * MIB, 16 * MIB]);
   },
 
+  // A picture that is not among the rows at hand is shown, and a text with its beginning.
+  async linked({ page }) {
+    for (const [path, shown] of [['Holiday/beach.png', 'img'], ['big.txt', 'pre']]) {
+      await page.goto(new URL(`/f/many/#view=${path}`, link).href);
+      await page.reload();
+      await page.locator(`dialog.preview .view ${shown}`).waitFor();
+      await page.keyboard.press('Escape');
+    }
+  },
+
   async reload({ page, shoot, scratch }) {
     const file = join(scratch, `reload-${stamp}.bin`);
     writeFileSync(file, Buffer.alloc(40 * MIB, 9));

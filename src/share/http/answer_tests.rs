@@ -167,6 +167,22 @@ async fn an_upload_outlasts_an_error_that_passes() {
 }
 
 #[tokio::test]
+async fn the_head_of_a_text_tells_how_long_it_is_and_what() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.txt"), "line\n".repeat(1000)).unwrap();
+    let served = Served::new(dir.path(), everything());
+    let headers = [("accept-encoding", "gzip")];
+    let head = served.ask("HEAD", "/f/a.txt?view", &headers, Body::empty()).await;
+    assert_eq!(
+        (&head.headers()["content-length"], head.headers().get("content-encoding")),
+        (&"5000".parse().unwrap(), None)
+    );
+    assert_eq!(head.headers()["content-type"], "text/plain; charset=utf-8");
+    let whole = served.ask("GET", "/f/a.txt?view", &headers, Body::empty()).await;
+    assert_eq!(whole.headers()["content-encoding"], "gzip");
+}
+
+#[tokio::test]
 async fn what_is_said_is_not_read_beyond_the_longest_that_may_be() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::new(dir.path(), everything());

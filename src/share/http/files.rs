@@ -182,7 +182,8 @@ fn file(share: &Share, guest: &Guest, url: &UrlPath, opened: Opened, (request, i
         set(to, header::CONTENT_RANGE, &format!("bytes {start}-{}/{}", start + len - 1, version.len));
     }
     describe(to, url, is_view);
-    if shrinks {
+    // Whoever asks for the head alone wants to know how long the file is, which a coding would not tell.
+    if shrinks && is_get {
         response.extensions_mut().insert(Shrinks);
     }
     response

@@ -192,13 +192,13 @@ async function previewFromAddress() {
     if (entry && grid.url(entry) === url) return openPreview(entry, url, index, true);
   }
   try {
-    const { headers } = await request(url, { method: 'HEAD' });
-    const [kind] = (headers.get('Content-Type') || '').split('/');
+    const { headers } = await request(`${url}?view`, { method: 'HEAD' });
+    const [kind] = headers.get('Content-Type').split('/');
     const name = folderName(path);
     openPreview({ name, bytes: +headers.get('Content-Length'), modified: headers.get('Last-Modified'), type: kind in KINDS ? kind : 'other' }, url, -1, true);
   } catch {
     fragment();
-    warn('The file of this link is not there any more.');
+    warn('The file is not there any more.');
   }
 }
 
