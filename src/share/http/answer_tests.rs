@@ -141,6 +141,17 @@ async fn a_page_that_only_takes_files_lets_its_form_say_where_it_comes_from() {
 }
 
 #[tokio::test]
+async fn the_log_says_whose_a_request_was_that_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::new(dir.path(), everything());
+    for (target, status) in [("/f/", 200), ("/f/none", 404), ("/api/list/?limit=x", 400)] {
+        assert_eq!(served.get(target).await.status(), status);
+        let last = served.lines.0.lock().unwrap().pop();
+        assert_eq!(last.map(|(visitor, ..)| visitor), Some(Some(VisitorId::PROGRAM)), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn an_upload_outlasts_an_error_that_passes() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("in")).unwrap();

@@ -75,6 +75,8 @@ pub async fn check(State(share): State<Arc<Share>>, request: Request, next: Next
         // Whoever sends such a thing may mean something else by what follows: nothing that does is read.
         Err(problem) => ([(header::CONNECTION, "close")], problem).into_response(),
     };
+    // Before the answer is made anew: then nobody knows any more whose it is.
+    let visitor = response.extensions().get::<Guest>().map(|guest| guest.visitor.id);
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = problem.or_else(|| rejected(&mut response)) {
         if problem.status == StatusCode::FORBIDDEN || problem.status == StatusCode::TOO_MANY_REQUESTS {
@@ -84,7 +86,6 @@ pub async fn check(State(share): State<Arc<Share>>, request: Request, next: Next
         response = problem.into_page(is_json);
         response.headers_mut().extend(headers);
     }
-    let visitor = response.extensions().get::<Guest>().map(|guest| guest.visitor.id);
     let status = response.status().as_u16();
     let bytes = http_body::Body::size_hint(response.body()).exact();
     share.activity.tell(&Event::Request { from, visitor, line, status, bytes });
