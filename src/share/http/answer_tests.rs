@@ -178,6 +178,18 @@ async fn an_upload_outlasts_an_error_that_passes() {
 }
 
 #[tokio::test]
+async fn a_form_has_a_thousand_parts_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::new(dir.path(), everything());
+    let kind = ("content-type", "multipart/form-data; boundary=x");
+    for (parts, status) in [(1000, 303), (1001, 413)] {
+        let part = "--x\r\ncontent-disposition: form-data; name=\"other\"\r\n\r\n1\r\n";
+        let body = Body::from(part.repeat(parts) + "--x--\r\n");
+        assert_eq!(served.ask("POST", "/upload/", &[kind], body).await.status(), status, "{parts}");
+    }
+}
+
+#[tokio::test]
 async fn the_head_of_a_text_tells_how_long_it_is_and_what() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.txt"), "line\n".repeat(1000)).unwrap();

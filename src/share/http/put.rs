@@ -200,10 +200,13 @@ async fn take_parts(
 ) -> Result<(), Problem> {
     // One for all parts: many small ones that come slowly are as bad as one.
     let mut meter = Meter::default();
-    for _ in 0..PARTS_MAX {
+    for taken in 0.. {
         let next = meter.wait(parts.next_field()).await.map_err(|tired| Problem::from(Stopped::Tired(tired)))?;
         let Some(field) = next.map_err(|_| Problem::from(Stopped::Cut))? else { return Ok(()) };
         ahead.caught_up();
+        if taken >= PARTS_MAX {
+            break;
+        }
         // A form without a chosen file has one without a name.
         let Some(name) = field.file_name().filter(|name| !name.is_empty() && field.name() == Some("file")) else {
             continue;
