@@ -242,7 +242,7 @@ async function remove(items) {
   const what = n === 1 ? safe(items[0].entry.name) : entries(n);
   const sure = await dialog('dialog.small', `Delete ${n === 1 ? 'this' : what}?`, close => [
     h('p', ...items.slice(0, 5).flatMap(({ entry }, at) => [at && ', ', bdi(entry.name)]), n > 5 && ' …'),
-    h('p.dim', 'It is deleted on the machine that shares it, with all that is in it, and cannot be brought back.'),
+    h('p.dim', 'It is gone for good from the machine that shares it. A folder has to be empty.'),
     h('div.actions.end', h('button.btn', { autofocus: true, onclick: () => close() }, 'Keep'), h('button.btn.danger', { onclick: () => close(true) }, 'Delete')),
   ]);
   if (!sure) return;
