@@ -197,7 +197,6 @@ fn describe(to: &mut HeaderMap, url: &UrlPath, is_view: bool) {
     set(to, header::CONTENT_DISPOSITION, &format!("{disposition}; {}", file_name(name)));
     if is_view {
         set(to, header::CONTENT_SECURITY_POLICY, SANDBOX);
-        set(to, header::X_FRAME_OPTIONS, "SAMEORIGIN");
     }
 }
 

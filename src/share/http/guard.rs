@@ -27,8 +27,8 @@ use crate::text::{printable, printable_limit};
 /// What the name of the cookie that holds a session begins with.
 const COOKIE: &str = "lr";
 /// What a page may load, and from where: only this share.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; \
-                      connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// Longest line of a request that the owner is shown.
 const SHOWN_CHARS_MAX: usize = 200;
 
