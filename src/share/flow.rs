@@ -58,11 +58,6 @@ impl Spare {
         }
     }
 
-    /// Let go of all of them.
-    pub fn clear(&self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
     /// The first `len` bytes of a buffer, which comes back when they were sent.
     pub fn lend(self: &Arc<Self>, buffer: Vec<u8>, len: usize) -> Bytes {
         let len = len.min(buffer.len());

@@ -58,6 +58,7 @@ impl Folders {
     }
 
     /// Whether nothing is to be removed again.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.hold().0.is_empty()
     }

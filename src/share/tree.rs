@@ -105,11 +105,6 @@ impl Tree {
         Ok(Tree { tops, shows_hidden })
     }
 
-    /// Whether names that begin with a dot are shown.
-    pub fn shows_hidden(&self) -> bool {
-        self.shows_hidden
-    }
-
     /// Whether an entry of a folder is to be seen.
     pub fn shows(&self, name: &[u8]) -> bool {
         !name.starts_with(PARTIAL_PREFIX.as_bytes()) && (self.shows_hidden || !is_hidden_name(name))

@@ -262,12 +262,6 @@ impl<P, D: Clone> Uploads<P, D> {
         over.into_iter().filter_map(|id| self.drop_entry(id)).collect()
     }
 
-    /// End all, at the end of the share.
-    pub fn end_all(&mut self) -> Vec<P> {
-        let all: Vec<UploadId> = self.entries.keys().copied().collect();
-        all.into_iter().filter_map(|id| self.drop_entry(id)).collect()
-    }
-
     fn drop_entry(&mut self, id: UploadId) -> Option<P> {
         let entry = self.entries.get_mut(&id)?;
         if let State::Taken(is_dropped) = &mut entry.state {

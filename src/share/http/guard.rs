@@ -89,7 +89,7 @@ pub async fn check(State(share): State<Arc<Share>>, request: Request, next: Next
     let status = response.status().as_u16();
     let bytes = http_body::Body::size_hint(response.body()).exact();
     share.activity.tell(&Event::Request { from, visitor, line, status, bytes });
-    harden(&share, response.headers_mut());
+    harden(response.headers_mut());
     response
 }
 
@@ -222,7 +222,7 @@ fn shown(share: &Share, request: &Request) -> String {
 }
 
 /// What every answer says.
-fn harden(share: &Share, headers: &mut HeaderMap) {
+fn harden(headers: &mut HeaderMap) {
     let mut set = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
@@ -234,7 +234,6 @@ fn harden(share: &Share, headers: &mut HeaderMap) {
     set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     set(header::CACHE_CONTROL, "no-store");
     set(HeaderName::from_static("permissions-policy"), "geolocation=(), microphone=(), payment=()");
-    let _ = share;
 }
 
 #[cfg(test)]
