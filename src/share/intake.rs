@@ -2,7 +2,7 @@
 //!
 //! A body is taken in batches; while one is written by a blocking thread the next arrives, so that an upload has two of
 //! them in memory and no more. Nothing gets its name before all of it is there and, where a scanner is set, the scanner
-//! has said that it is clean.
+//! has said that it is clean; or could not say anything, if the owner lets such files in (`--scan-fail-open`).
 
 use std::fs::File;
 use std::io::IoSlice;

@@ -6,7 +6,8 @@ use crate::share::listing::Row;
 use crate::share::path;
 use crate::store::confined::RelativePath;
 
-/// A name as it is shown: what cannot be seen, or turns text around, is seen as U+FFFD.
+/// A name as it is shown: what commands or turns text, and most of what cannot be seen, is seen as U+FFFD. What joins
+/// letters or pictures to one stays.
 pub(super) fn readable(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
 }
