@@ -45,6 +45,17 @@ pub struct Row {
     pub media: Option<MediaKind>,
 }
 
+impl Row {
+    /// `folder`, the kind of what a file holds, or `other`.
+    pub fn type_name(&self) -> &'static str {
+        match (self.is_folder, self.media) {
+            (true, _) => "folder",
+            (false, Some(media)) => media.name(),
+            (false, None) => "other",
+        }
+    }
+}
+
 /// By what rows are ordered; folders come first in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sort {

@@ -209,11 +209,7 @@ pub(super) fn entry(row: &Row) -> Entry {
         kind: if row.is_folder { "folder" } else { "file" },
         bytes: row.bytes,
         modified: moment(row.modified_s),
-        media: match (row.is_folder, row.media) {
-            (true, _) => "folder",
-            (false, Some(media)) => media.name(),
-            (false, None) => "other",
-        },
+        media: row.type_name(),
         scan: None,
     }
 }

@@ -112,11 +112,7 @@ impl Hearer for Teller {
                 kind: if hit.row.is_folder { "folder" } else { "file" },
                 bytes: hit.row.bytes,
                 modified: moment(hit.row.modified_s),
-                media: match (hit.row.is_folder, hit.row.media) {
-                    (true, _) => "folder",
-                    (false, Some(media)) => media.name(),
-                    (false, None) => "other",
-                },
+                media: hit.row.type_name(),
             };
             if serde_json::to_writer(&mut lines, &line).is_err() {
                 return false;

@@ -24,11 +24,7 @@ pub(super) fn row(here: &str, index: usize, row: &Row) -> String {
     let name = escape(&readable(&row.name));
     let slash = if row.is_folder { "/" } else { "" };
     let href = format!("{}{slash}", path::encode_name(&row.name));
-    let kind = match (row.is_folder, row.media) {
-        (true, _) => "folder",
-        (false, Some(media)) => media.name(),
-        (false, None) => "other",
-    };
+    let kind = row.type_name();
     let size = if row.is_folder { "<span class=\"dim\">Folder</span>".to_string() } else { bytes(row.bytes) };
     let modified = moment(row.modified_s).unwrap_or_default();
     let day = modified.get(..10).unwrap_or_default();
