@@ -11,7 +11,6 @@ use axum::{Extension, Form};
 use super::files::{file_name, set};
 use super::guard::Guest;
 use super::problem::Problem;
-use super::search::busy;
 use crate::share::activity::Action;
 use crate::share::archive::{self, Format, Top};
 use crate::share::flow::{PIECES_MAX, flow_by};
@@ -100,7 +99,7 @@ fn answer(
     let body = match is_head {
         true => Body::empty(),
         false => {
-            let busy = || busy("Too many archives are being made: try again when one is done.");
+            let busy = || Problem::busy("Too many archives are being made: try again when one is done.");
             let slot = share.reading.archives.take(guest.who()).ok_or_else(busy)?;
             let running = share.activity.begin(Action::Archive, printable(&called), guest.who(), None);
             let (tap, body) = flow_by(PIECES_MAX, orders);

@@ -13,7 +13,6 @@ use serde_json::json;
 
 use super::guard::Guest;
 use super::problem::Problem;
-use super::search::busy;
 use crate::share::reading::Key;
 use crate::share::rights::Right;
 use crate::share::state::Share;
@@ -28,7 +27,7 @@ pub async fn blake3(share: Arc<Share>, guest: &Guest, opened: Opened) -> Result<
     if let Some(hash) = share.reading.hashed.find(&key) {
         return Ok(told(&hash, opened.metadata.len));
     }
-    let busy = || busy("Too many files are being hashed: try again in a moment.");
+    let busy = || Problem::busy("Too many files are being hashed: try again in a moment.");
     let slot = share.reading.hashes.take(guest.who()).ok_or_else(busy)?;
     let turn = share.reading.hashing.clone().acquire_owned().await.map_err(|_| Problem::failed())?;
     let hashed = tokio::task::spawn_blocking(move || {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::page;
 use crate::share::gate::Denial;
+use crate::share::incoming::IncomingError;
 use crate::share::tree::TreeError;
 
 /// What was wrong.
@@ -50,6 +51,26 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on the sharing machine.")
     }
 
+    /// Too much is going on.
+    pub fn busy(why: &str) -> Problem {
+        Problem { retry_after: Some(1), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, why) }
+    }
+
+    /// Too many uploads are.
+    pub fn too_many_uploads() -> Problem {
+        Problem { retry_after: Some(5), ..Problem::busy("Too many uploads at once: try again soon.") }
+    }
+
+    /// More than the owner lets come.
+    pub fn over_quota() -> Problem {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "That is more than this share takes.")
+    }
+
+    /// A folder that is not there before anything was written was never there.
+    pub fn not_begun(error: IncomingError) -> Problem {
+        if matches!(error, IncomingError::Gone) { Problem::missing() } else { error.into() }
+    }
+
     /// As it is written where a person reads, or a program.
     pub fn into_page(self, is_json: bool) -> Response {
         let (kind, body) = match is_json {
@@ -65,6 +86,15 @@ impl Problem {
         }
         response
     }
+}
+
+/// An error as a sentence.
+pub(super) fn sentence(error: &impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(first) = text.get(..1).map(str::to_ascii_uppercase) {
+        text.replace_range(..1, &first);
+    }
+    text + "."
 }
 
 /// The guard makes the body.
@@ -107,11 +137,7 @@ impl From<Denial> for Problem {
             Denial::Wait(_) => StatusCode::TOO_MANY_REQUESTS,
             Denial::Expired => StatusCode::GONE,
         };
-        let mut why = denial.to_string();
-        if let Some(first) = why.get(..1).map(str::to_ascii_uppercase) {
-            why.replace_range(..1, &first);
-        }
-        let mut problem = Problem::new(status, format!("{why}."));
+        let mut problem = Problem::new(status, sentence(&denial));
         if let Denial::Wait(left) = denial {
             problem.retry_after = Some(left.as_secs() + 1);
         }

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use super::ahead::{self, Ahead};
 use super::guard::Guest;
 use super::problem::Problem;
-use super::tus::{body_len, not_begun, over_quota, too_many};
+use super::tus::body_len;
 use crate::share::activity::Action;
 use crate::share::incoming::{Begin, Incoming, IncomingError};
 use crate::share::intake::{Cut, Landed, Pieces, Sink, Stopped, Upload, blocking, finish, sorted, take};
@@ -52,7 +52,7 @@ pub async fn put(State(share): State<Arc<Share>>, guest: Guest, request: Request
         (false, _) => {}
     }
     let target = share.target(&folder, name)?;
-    let turn = share.intake.turn(guest.who()).ok_or_else(too_many)?;
+    let turn = share.intake.turn(guest.who()).ok_or_else(Problem::too_many_uploads)?;
     // To its end, whether or not anybody waits for the answer.
     let task = tokio::spawn(async move {
         let landed = take_whole(&share, &guest, target, (&mut body, len, &mut Meter::default())).await;
@@ -77,10 +77,10 @@ async fn make_folder(
         return Err(Problem::new(StatusCode::CONFLICT, why));
     }
     let target = Target::find(&share.tree, folder, name)?;
-    let _turn = share.intake.turn(guest.who()).ok_or_else(too_many)?;
+    let _turn = share.intake.turn(guest.who()).ok_or_else(Problem::too_many_uploads)?;
     let grant = share.intake.grant(0).ok_or(IncomingError::Entries)?;
     let (folders, umask, path) = (share.intake.folders.clone(), share.intake.umask, target.path());
-    let is_new = blocking(move || folders.add(&target, umask, grant)).await.map_err(not_begun)?;
+    let is_new = blocking(move || folders.add(&target, umask, grant)).await.map_err(Problem::not_begun)?;
     if !is_new {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -124,7 +124,7 @@ async fn take_whole(
     (pieces, len, meter): (&mut impl Pieces, Option<u64>, &mut Meter),
 ) -> Result<Landed, Problem> {
     let bytes = len.unwrap_or(0);
-    let grant = share.intake.grant(bytes).ok_or_else(over_quota)?;
+    let grant = share.intake.grant(bytes).ok_or_else(Problem::over_quota)?;
     let id = UploadId::draw().map_err(|_| Problem::failed())?;
     let (umask, folders) = (share.intake.umask, share.intake.folders.clone());
     let begin = Begin { target, id, modified: None, bytes, grant, umask, folders };
@@ -133,7 +133,7 @@ async fn take_whole(
         Incoming::reserve(&file, bytes)?;
         Ok((incoming, file))
     });
-    let (mut incoming, file) = begun.await.map_err(not_begun)?;
+    let (mut incoming, file) = begun.await.map_err(Problem::not_begun)?;
     let name = printable(incoming.target().path().as_bytes());
     let running = share.activity.begin(Action::Upload, name, guest.who(), len);
     let sink = Sink::new(file, (0, len.unwrap_or(u64::MAX)));
@@ -182,7 +182,7 @@ pub async fn form(State(share): State<Arc<Share>>, guest: Guest, request: Reques
     let (request, ahead) = ahead::bounded(request);
     let parts = Multipart::from_request(request, &()).await;
     let parts = parts.map_err(|_| Problem::bad("This is not what the form of the page sends."))?;
-    let turn = share.intake.turn(guest.who()).ok_or_else(too_many)?;
+    let turn = share.intake.turn(guest.who()).ok_or_else(Problem::too_many_uploads)?;
     let task = tokio::spawn(async move {
         let done = take_parts(&share, &guest, &url, (parts, &ahead)).await;
         drop(turn);

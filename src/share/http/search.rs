@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,7 @@ pub async fn find(
         },
     });
     let wanted = wanted.await??;
-    let busy = || busy("Too many searches are running: try again in a moment.");
+    let busy = || Problem::busy("Too many searches are running: try again in a moment.");
     let searching = share.reading.searches.begin(guest.who()).ok_or_else(busy)?;
     // Every line, the last, and the end: a search never waits for whoever reads slowly.
     let (tap, body) = flow(HITS_MAX + 2);
@@ -83,11 +83,6 @@ pub async fn find(
     let thread = std::thread::Builder::new().name("search".to_string());
     thread.spawn(move || tell(&share, &wanted, &teller)).map_err(|_| Problem::failed())?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(body)).into_response())
-}
-
-/// Too much is going on.
-pub(super) fn busy(why: &str) -> Problem {
-    Problem { retry_after: Some(1), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, why) }
 }
 
 struct Teller {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::guard::Guest;
-use super::problem::Problem;
+use super::problem::{Problem, sentence};
 use super::ranges::http_date;
 use crate::share::activity::Action;
 use crate::share::incoming::{Begin, Incoming, IncomingError};
@@ -71,13 +71,13 @@ pub async fn create(State(share): State<Arc<Share>>, guest: Guest, headers: Head
     let wish = Wish::read(&headers)?;
     let target = share.target(&wish.folder, &wish.below)?;
     share.intake.table().check_room(guest.who())?;
-    let grant = share.intake.grant(len).ok_or_else(over_quota)?;
+    let grant = share.intake.grant(len).ok_or_else(Problem::over_quota)?;
     let id = UploadId::draw().map_err(|_| Problem::failed())?;
     let (umask, folders) = (share.intake.umask, share.intake.folders.clone());
     let begin = Begin { target, id, modified: wish.modified, bytes: len, grant, umask, folders };
     // To its end, whether or not anybody waits for the answer.
     let task = tokio::spawn(async move {
-        let (incoming, file) = blocking(move || Incoming::begin(begin)).await.map_err(not_begun)?;
+        let (incoming, file) = blocking(move || Incoming::begin(begin)).await.map_err(Problem::not_begun)?;
         let name = printable(incoming.target().path().as_bytes());
         let running = share.activity.begin(Action::Upload, name, guest.who(), Some(len));
         let upload = Upload { incoming, running };
@@ -158,7 +158,7 @@ pub async fn patch(
     if let Some(done) = found.done.filter(|_| offset == found.len && more == Some(0)) {
         return Ok(patched(found.len, None, Some(&done)));
     }
-    let turn = share.intake.turn(guest.who()).ok_or_else(too_many)?;
+    let turn = share.intake.turn(guest.who()).ok_or_else(Problem::too_many_uploads)?;
     let upload = share.intake.table().take(id, guest.who(), (offset, more), Instant::now())?;
     let slice = Slice { id, offset, len: found.len, checksum, body };
     let task = tokio::spawn(async move {
@@ -397,31 +397,16 @@ fn too_long() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "That is more than was said, or than one request may bring.")
 }
 
-/// A folder that is not there before anything was written was never there.
-pub(super) fn not_begun(error: IncomingError) -> Problem {
-    if matches!(error, IncomingError::Gone) { Problem::missing() } else { error.into() }
-}
-
-pub(super) fn over_quota() -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "That is more than this share takes.")
-}
-
-pub(super) fn too_many() -> Problem {
-    let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Too many uploads at once: try again soon.");
-    problem.retry_after = Some(5);
-    problem
-}
-
 impl From<UploadRefusal> for Problem {
     fn from(refusal: UploadRefusal) -> Problem {
-        let (status, why) = match refusal {
-            UploadRefusal::TooMany => return too_many(),
-            UploadRefusal::Unknown => (StatusCode::NOT_FOUND, "There is no such upload, or it has expired.".into()),
-            UploadRefusal::Busy => (StatusCode::LOCKED, "Another request writes this upload.".into()),
-            UploadRefusal::Offset(at) => (StatusCode::CONFLICT, format!("The upload stands at byte {at}.")),
+        let status = match refusal {
+            UploadRefusal::TooMany => return Problem::too_many_uploads(),
             UploadRefusal::TooLong => return too_long(),
+            UploadRefusal::Unknown => StatusCode::NOT_FOUND,
+            UploadRefusal::Busy => StatusCode::LOCKED,
+            UploadRefusal::Offset(_) => StatusCode::CONFLICT,
         };
-        Problem::new(status, why)
+        Problem::new(status, sentence(&refusal))
     }
 }
 
@@ -435,11 +420,7 @@ impl From<IncomingError> for Problem {
                 StatusCode::CONFLICT
             }
         };
-        let mut why = error.to_string();
-        if let Some(first) = why.get(..1).map(str::to_ascii_uppercase) {
-            why.replace_range(..1, &first);
-        }
-        Problem::new(status, format!("{why}."))
+        Problem::new(status, sentence(&error))
     }
 }
 
@@ -450,7 +431,7 @@ impl From<Stopped> for Problem {
             Stopped::Tired(Tired::Silent) => Problem::new(StatusCode::REQUEST_TIMEOUT, "Nothing came for too long."),
             Stopped::Tired(Tired::Slow) => Problem::new(StatusCode::REQUEST_TIMEOUT, "It came too slowly."),
             Stopped::TooLong => too_long(),
-            Stopped::Quota => over_quota(),
+            Stopped::Quota => Problem::over_quota(),
             Stopped::Failed(error) => error.into(),
         }
     }
