@@ -109,7 +109,7 @@ type Stamp = Option<(u64, u64, i64, u32)>;
 pub struct Listings {
     kept: Mutex<Vec<Arc<Snapshot>>>,
     /// Turns to read one.
-    turns: Arc<Semaphore>,
+    pub(super) turns: Arc<Semaphore>,
 }
 
 impl Default for Listings {
