@@ -162,6 +162,11 @@ impl Listings {
         Ok(self.snapshot(tree, path)?.page(query, range))
     }
 
+    /// All rows of a folder, in no order: for whoever does not answer a request with them.
+    pub fn all(&self, tree: &Tree, path: &RelativePath) -> Result<Arc<Vec<Row>>, TreeError> {
+        Ok(self.snapshot(tree, path)?.rows.clone())
+    }
+
     fn snapshot(&self, tree: &Tree, path: &RelativePath) -> Result<Arc<Snapshot>, TreeError> {
         match self.look(tree, path)? {
             Looked::Kept(kept) => Ok(kept),

@@ -11,7 +11,7 @@ use crate::cli::copy::show::lines::count;
 use crate::cli::exit::Misuse;
 use crate::share::activity::{Action, Activity, Event, Observer, Outcome};
 use crate::share::gate::VisitorId;
-use crate::share::listing::{ENTRIES_MAX, Listings, Query};
+use crate::share::listing::{ENTRIES_MAX, Listings};
 use crate::share::serve::Stop;
 use crate::share::tree::Tree;
 use crate::store::confined::RelativePath;
@@ -69,7 +69,7 @@ pub(super) fn files(tree: &Tree) -> anyhow::Result<HashMap<String, u64>> {
                 "that is too much to know when all of it was sent, or a link leads round in it: use linerate share";
             return Err(Misuse(why.to_string()).into());
         }
-        for row in listings.page(tree, &folder, Query::default(), (0, ENTRIES_MAX))?.rows {
+        for row in listings.all(tree, &folder)?.iter() {
             let Ok(path) = folder.join(&row.name) else { continue };
             match row.is_folder {
                 true => folders.push(path),
@@ -318,6 +318,17 @@ mod tests {
         };
         assert!(!see(1, 1) && !see(1, 0) && !see(2, 1));
         assert!(see(1, 1));
+    }
+
+    #[test]
+    fn all_files_of_a_folder_are_known_however_many_a_page_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let many = crate::share::listing::LIMIT_MAX + 1;
+        for at in 0..many {
+            std::fs::write(dir.path().join(at.to_string()), "").unwrap();
+        }
+        let tree = Tree::open(&[dir.path()], false).unwrap();
+        assert_eq!(files(&tree).unwrap().len(), many);
     }
 
     #[test]
