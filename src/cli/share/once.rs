@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::watch::Sayer;
 use crate::cli::copy::show::lines::count;
 use crate::cli::exit::Misuse;
-use crate::share::activity::{Action, Activity, Event, Observer, Outcome};
+use crate::share::activity::{Action, Activity, Event, Observer, Outcome, Transfer};
 use crate::share::gate::VisitorId;
 use crate::share::listing::{ENTRIES_MAX, Listings};
 use crate::share::serve::Stop;
@@ -191,6 +191,29 @@ impl Count {
     }
 }
 
+/// How far each upload that is under way had come, and when it came that far.
+///
+/// An upload is under way between two of its requests, too, and one that its visitor has given up for as long as its
+/// place is kept for him: for that nobody waits. A download goes with its connection.
+#[derive(Debug, Default)]
+struct Stalled(HashMap<u64, (u64, Instant)>);
+
+impl Stalled {
+    /// Whether nothing of what is under way has come further for so long.
+    fn are_all(&mut self, running: &[Arc<Transfer>], quiet: Duration, now: Instant) -> bool {
+        let before = std::mem::take(&mut self.0);
+        let mut are_all = true;
+        for transfer in running {
+            let moved = transfer.moved();
+            let known = before.get(&transfer.number).filter(|(then, _)| *then == moved);
+            let since = known.map_or(now, |(_, since)| *since);
+            self.0.insert(transfer.number, (moved, since));
+            are_all &= transfer.action == Action::Upload && now.saturating_duration_since(since) >= quiet;
+        }
+        are_all
+    }
+}
+
 /// Counts what happens; nobody waits for it.
 pub(super) struct Counter {
     events: SyncSender<Event>,
@@ -233,6 +256,7 @@ pub(super) fn end_when(
     let reached = until.reached();
     let mut count = Count::new(until);
     let mut last = Instant::now();
+    let mut stalled = Stalled::default();
     loop {
         match events.recv_timeout(LOOK_AGAIN) {
             Ok(event) => {
@@ -240,10 +264,13 @@ pub(super) fn end_when(
                 count.see(&event);
             }
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        if count.is_reached() && activity.running().is_empty() && last.elapsed() >= count.quiet() {
-            break;
+            Err(RecvTimeoutError::Timeout) => {
+                let is_idle = stalled.are_all(&activity.running(), count.quiet(), Instant::now());
+                // Last, because it goes through all files of all visitors.
+                if is_idle && last.elapsed() >= count.quiet() && count.is_reached() {
+                    break;
+                }
+            }
         }
     }
     sayer.say(reached);
@@ -329,6 +356,25 @@ mod tests {
         }
         let tree = Tree::open(&[dir.path()], false).unwrap();
         assert_eq!(files(&tree).unwrap().len(), many);
+    }
+
+    #[test]
+    fn nobody_waits_for_an_upload_that_was_given_up() {
+        let activity = Arc::new(Activity::new(Box::new(Unseen)));
+        let who = (VisitorId(1), IpAddr::from([192, 0, 2, 1]));
+        let (quiet, begin) = (Duration::from_secs(10), Instant::now());
+        let mut stalled = Stalled::default();
+        let mut are_all = |seconds| stalled.are_all(&activity.running(), quiet, begin + Duration::from_secs(seconds));
+        assert!(are_all(0));
+        let upload = activity.begin(Action::Upload, "a".to_string(), who, None);
+        assert!(!are_all(1) && !are_all(10));
+        upload.add(1);
+        assert!(!are_all(11) && !are_all(20) && are_all(21));
+        // Whoever downloads has not gone as long as his connection stands.
+        let download = activity.begin(Action::Download, "b".to_string(), who, None);
+        assert!(!are_all(22) && !are_all(99));
+        drop(download);
+        assert!(are_all(100));
     }
 
     #[test]
