@@ -65,6 +65,15 @@ fn it_is_sent_when_two_people_have_all_of_it() {
 }
 
 #[test]
+fn nothing_is_no_share_that_anybody_could_have_all_of() {
+    let dir = folder();
+    std::fs::create_dir_all(dir.path().join("empty/folder")).unwrap();
+    std::fs::write(dir.path().join("empty/.hidden"), "x").unwrap();
+    let mut command = linerate(["send", "--no-announce", "--http", "--listen", "127.0.0.1:0", "empty"]);
+    run_bounded(command.current_dir(dir.path())).expect_line(2, &["empty: holds no file to send"]);
+}
+
+#[test]
 fn a_download_that_was_broken_off_is_not_had() {
     use std::io::{Read, Write};
     let dir = folder();

@@ -1,5 +1,6 @@
 //! A share from its options to its end.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -59,7 +60,7 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Exit> {
     let until = match plan.ending {
         Ending::Never => None,
         Ending::Uploads(count) => Some(Until::Uploaded(count)),
-        Ending::Downloads(count) => Some(Until::Downloaded(count, once::files(&tree)?)),
+        Ending::Downloads(count) => Some(Until::Downloaded(count, sent(&plan.paths, &tree)?)),
     };
     let password = password::wanted(&plan.host.trust)?;
     let proof = certificate::proof(&plan.host.trust)?;
@@ -134,6 +135,16 @@ fn open(paths: &[&Path], shows_hidden: bool) -> anyhow::Result<Tree> {
         read.with_context(|| format!("{}: cannot be shared: this user cannot read it", name()))?;
     }
     Ok(Tree::open(paths, shows_hidden)?)
+}
+
+/// The files that are sent. Of none nobody could ever have all.
+fn sent(paths: &[&Path], tree: &Tree) -> anyhow::Result<HashMap<String, u64>> {
+    let files = once::files(tree)?;
+    if files.is_empty() {
+        let names: Vec<String> = paths.iter().map(|path| printable(path.as_os_str().as_bytes())).collect();
+        return Err(Misuse(format!("{}: holds no file to send", names.join(", "))).into());
+    }
+    Ok(files)
 }
 
 fn about(paths: &[&Path], bound: &Bound, is_https: bool) -> About {
