@@ -42,6 +42,11 @@ impl Fake {
         run_bounded(linerate(["get", &link]).arg(to).args(["--retry-for", "0"]))
     }
 
+    /// Send these files of a folder.
+    fn put(&self, names: &[&str], dir: &Path) -> Done {
+        run_bounded(linerate(["put"]).args(names).arg(&self.link).args(["--retry-for", "0"]).current_dir(dir))
+    }
+
     fn asked(&self, word: &str) -> bool {
         self.heads.lock().unwrap().iter().any(|head| head.contains(word))
     }
@@ -287,5 +292,42 @@ fn a_part_that_was_not_asked_for_is_not_taken() {
         let done = fake.get("/f/a", &to).expect(1);
         assert!(done.stderr.contains("another part"), "{range}: {done:?}");
         assert!(!to.exists());
+    }
+}
+
+/// A share that takes uploads; `last` is what it says of each when it is whole.
+fn taking(last: &'static str) -> Fake {
+    Fake::start(move |head, stream| {
+        // What is left unread would take the answer with it.
+        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse::<u64>().ok());
+        std::io::copy(&mut stream.take(length.unwrap_or(0)), &mut std::io::sink()).unwrap();
+        if head.starts_with("post /api/uploads ") {
+            say(stream, "201 Created", "Location: /api/uploads/a\r\n", b"");
+        } else if head.starts_with("patch ") {
+            say(stream, "204 No Content", &format!("Upload-Offset: {}\r\n{last}", length.unwrap()), b"");
+        } else if !usual(head, stream, "", "", 0) {
+            say(stream, "404 Not Found", "", b"");
+        }
+    })
+}
+
+#[track_caller]
+fn expect_word(done: Done, code: i32, word: &str) {
+    let done = done.expect(code);
+    assert!(done.stderr.contains(word), "{done:?}");
+}
+
+#[test]
+fn a_file_that_nobody_gets_is_not_called_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a"), "hello").unwrap();
+    let put = |last| taking(last).put(&["a"], dir.path());
+    expect_word(put("Lr-Scan: infected\r\n"), 1, "a: the share's virus scan found something");
+    expect_word(put("Lr-Scan: not scanned\r\n"), 1, "a: the share could not scan it");
+    // It is told that nobody sees it yet, or nothing where the share lets everybody have it.
+    expect_word(put("Lr-Scan: pending\r\nLr-Href: a\r\n"), 0, "still being scanned");
+    for last in ["Lr-Scan: clean\r\nLr-Href: a\r\n", "Lr-Scan: not scanned\r\nLr-Href: a\r\n", "Lr-Href: a\r\n"] {
+        let done = put(last).expect(0);
+        assert!(!done.stderr.contains("scan"), "{done:?}");
     }
 }

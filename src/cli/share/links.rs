@@ -79,12 +79,13 @@ impl Visit<'_> {
         }
         let mut client = self.open(&link)?;
         let mut line = Line::new(self.is_quiet);
-        let (mut done, mut failed, mut bytes) = (0u64, None, 0);
+        let (mut done, mut pending, mut failed, mut bytes) = (0u64, 0, None, 0);
         for (path, name) in &files {
             match self.put_one(&mut client, &link, (path, name), &mut line) {
-                Ok(sent) => {
+                Ok((sent, len)) => {
                     done += 1;
-                    bytes += sent;
+                    pending += u64::from(sent.is_pending);
+                    bytes += len;
                 }
                 Err(error) => {
                     line.bar.suspend(|| out::say(&format!("linerate: {}: {error:#}", shown(path))));
@@ -95,6 +96,10 @@ impl Visit<'_> {
         line.bar.finish_and_clear();
         if !self.is_quiet && done > 0 {
             out::say(&format!("linerate: the share has {}, {}", counted(done), HumanBytes(bytes)));
+        }
+        if pending > 0 {
+            // What comes of it is nothing that this program learns.
+            out::say(&format!("linerate: {} of it still being scanned for viruses there", counted(pending)));
         }
         Ok(match failed {
             None => Exit::Ok,
@@ -109,7 +114,7 @@ impl Visit<'_> {
         link: &Link,
         (path, name): (&Path, &RelativePath),
         line: &mut Line,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<(put::Sent, u64)> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         let note = Note::of(link, name, &metadata);
@@ -123,11 +128,13 @@ impl Visit<'_> {
         };
         line.start(&printable(name.as_bytes()), Some(metadata.len()), 0);
         let mut sender = Sender { line, note: note.as_ref() };
-        put::send(client, &sending, self.retry_for, &mut sender)?;
-        if let Some(note) = note {
+        let sent = put::send(client, &sending, self.retry_for, &mut sender);
+        // An upload that the share keeps back is over, too: a later run sends the file anew.
+        let is_over = matches!(sent, Ok(_) | Err(ClientError::Infected | ClientError::Unscanned));
+        if let Some(note) = note.filter(|_| is_over) {
             note.remove();
         }
-        Ok(metadata.len())
+        Ok((sent?, metadata.len()))
     }
 
     /// Connect to the server that is meant, and come in.

@@ -62,6 +62,12 @@ pub enum ClientError {
     /// What came is not what the server says that it is.
     #[error("what came does not hash to what the share says: it was changed meanwhile, or on the way; get it again")]
     Unproven,
+    /// Something was found in a file that was sent.
+    #[error("the share's virus scan found something in it: nobody gets it there")]
+    Infected,
+    /// A file that was sent could not be looked at.
+    #[error("the share could not scan it for viruses, and gives it to nobody: ask whoever shares")]
+    Unscanned,
     /// Something of this machine refuses.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -104,7 +110,8 @@ impl ClientError {
             ClientError::Disk(error) => {
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            ClientError::Unproven | ClientError::Lies(_) | ClientError::Store(_) => false,
+            ClientError::Unproven | ClientError::Infected | ClientError::Unscanned => false,
+            ClientError::Lies(_) | ClientError::Store(_) => false,
             _ => true,
         }
     }

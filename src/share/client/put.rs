@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, Reply};
 use crate::store::confined::RelativePath;
 
 /// What is sent, and checked, at a time.
@@ -31,6 +31,7 @@ const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 const LR_HREF: HeaderName = HeaderName::from_static("lr-href");
+const LR_SCAN: HeaderName = HeaderName::from_static("lr-scan");
 const VERSION: (HeaderName, &str) = (TUS_RESUMABLE, "1.0.0");
 const OFFSET_OCTETS: (HeaderName, &str) = (header::CONTENT_TYPE, "application/offset+octet-stream");
 
@@ -51,6 +52,15 @@ pub struct Sending<'a> {
     pub earlier: Option<String>,
 }
 
+/// A file that the share has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The path below `/f/` by which the share has it, percent-encoded, if the share says it.
+    pub href: Option<String>,
+    /// It is still being scanned for viruses, and nobody sees it before that is over.
+    pub is_pending: bool,
+}
+
 /// Who is told how it goes.
 pub trait Watch {
     /// The server has made room, by this path: a later run can go on with it.
@@ -63,19 +73,19 @@ pub trait Watch {
     fn waiting(&mut self, error: &ClientError, wait: Duration);
 }
 
-/// Send a file; gives the path below `/f/` by which the share has it, percent-encoded. A lost connection is made anew
-/// for so long since the last progress.
+/// Send a file. A lost connection is made anew for so long since the last progress; what the share keeps back for its
+/// virus scan is an error.
 pub fn send(
     client: &mut Client,
     sending: &Sending<'_>,
     retry_for: Duration,
     watch: &mut impl Watch,
-) -> Result<Option<String>, ClientError> {
+) -> Result<Sent, ClientError> {
     let mut upload = sending.earlier.clone().filter(|upload| is_upload(upload));
     let (mut wait, mut since, mut sent, mut forgotten) = (WAIT_FIRST, Instant::now(), 0, 0);
     loop {
         let error = match attempt(client, sending, &mut upload, &mut sent, watch) {
-            Ok(href) => return Ok(href),
+            Ok(sent) => return Ok(sent),
             Err(error) => error,
         };
         match error.status() {
@@ -107,21 +117,21 @@ fn attempt(
     upload: &mut Option<String>,
     sent: &mut u64,
     watch: &mut impl Watch,
-) -> Result<Option<String>, ClientError> {
+) -> Result<Sent, ClientError> {
     let (path, mut offset) = match upload.as_deref() {
         Some(path) => {
-            let offset = offset_of(client, path, sending.bytes)?;
+            let (offset, told) = offset_of(client, path, sending.bytes)?;
             watch.resumed(offset);
             if offset == sending.bytes && offset > 0 {
                 // Only the answer to the last slice was lost.
-                return Ok(None);
+                return Ok(told.unwrap_or(UNTOLD));
             }
             (path.to_string(), offset)
         }
         None => {
-            let (path, href) = create(client, sending)?;
-            if href.is_some() {
-                return Ok(href);
+            let (path, told) = create(client, sending)?;
+            if let Some(sent) = told {
+                return Ok(sent);
             }
             watch.begun(&path);
             *upload = Some(path.clone());
@@ -135,18 +145,33 @@ fn attempt(
             std::io::ErrorKind::UnexpectedEof => ClientError::Disk(std::io::Error::other("the file became shorter")),
             _ => ClientError::Disk(error),
         })?;
-        let href = patch(client, &path, offset, &slice[..wanted])?;
+        let told = patch(client, &path, offset, &slice[..wanted])?;
         offset += wanted as u64;
         *sent += wanted as u64;
         watch.moved(wanted as u64);
         if offset >= sending.bytes {
-            return Ok(href);
+            return Ok(told.unwrap_or(UNTOLD));
         }
     }
 }
 
-/// Have the server make room; gives the path of the upload, and that of the file if nothing is missing: it is empty.
-fn create(client: &mut Client, sending: &Sending<'_>) -> Result<(String, Option<String>), ClientError> {
+/// A file that is whole, of which the share says nothing else.
+const UNTOLD: Sent = Sent { href: None, is_pending: false };
+
+/// What an answer says of a file that is whole; nothing where more of it is to come. An error for what the share took
+/// and lets nobody have.
+fn told(reply: &Reply<'_>) -> Result<Option<Sent>, ClientError> {
+    let href = reply.header(LR_HREF).map(str::to_string);
+    match (reply.header(LR_SCAN), href) {
+        (Some("infected"), _) => Err(ClientError::Infected),
+        (Some("not scanned"), None) => Err(ClientError::Unscanned),
+        (Some("pending"), href) => Ok(Some(Sent { href, is_pending: true })),
+        (_, href) => Ok(href.map(|href| Sent { href: Some(href), is_pending: false })),
+    }
+}
+
+/// Have the server make room; gives the path of the upload, and what became of it if nothing is missing: it is empty.
+fn create(client: &mut Client, sending: &Sending<'_>) -> Result<(String, Option<Sent>), ClientError> {
     let name = sending.path.names().last().unwrap_or_default();
     let mut pairs = vec![
         format!("filename {}", STANDARD.encode(name)),
@@ -164,10 +189,10 @@ fn create(client: &mut Client, sending: &Sending<'_>) -> Result<(String, Option<
     let location = reply.header(header::LOCATION).unwrap_or_default();
     // It may be named with the share's origin.
     let path = location.find(UPLOADS).map_or("", |at| &location[at..]).to_string();
-    let href = reply.header(LR_HREF).map(str::to_string);
+    let told = told(&reply)?;
     let is_created = reply.status() == StatusCode::CREATED && is_upload(&path);
     reply.finish()?;
-    if is_created { Ok((path, href)) } else { Err(ClientError::Lies("it takes the upload and does not say where")) }
+    if is_created { Ok((path, told)) } else { Err(ClientError::Lies("it takes the upload and does not say where")) }
 }
 
 /// Whether a path is one of an upload, and of nothing else.
@@ -177,29 +202,30 @@ fn is_upload(path: &str) -> bool {
     path.len() <= LOCATION_BYTES_MAX && id.is_some_and(|id| !id.is_empty() && id.bytes().all(is_plain))
 }
 
-/// How much of an upload the server has.
-fn offset_of(client: &mut Client, path: &str, bytes: u64) -> Result<u64, ClientError> {
+/// How much of an upload the server has, and what became of it if that is all.
+fn offset_of(client: &mut Client, path: &str, bytes: u64) -> Result<(u64, Option<Sent>), ClientError> {
     let reply = client.request(Method::HEAD, path, &[VERSION], Bytes::new())?.checked()?;
     let number = |name| reply.header(name).and_then(|text| text.parse::<u64>().ok());
     let (offset, length) = (number(UPLOAD_OFFSET), number(UPLOAD_LENGTH));
+    let told = told(&reply)?;
     reply.finish()?;
     match (offset, length) {
-        (Some(offset), Some(length)) if length == bytes && offset <= bytes => Ok(offset),
+        (Some(offset), Some(length)) if length == bytes && offset <= bytes => Ok((offset, told)),
         _ => Err(ClientError::Lies("it does not say how much of the upload it has")),
     }
 }
 
-/// Send a slice; the last gives the path by which the file is had.
-fn patch(client: &mut Client, path: &str, offset: u64, slice: &[u8]) -> Result<Option<String>, ClientError> {
+/// Send a slice; the last gives what became of the file.
+fn patch(client: &mut Client, path: &str, offset: u64, slice: &[u8]) -> Result<Option<Sent>, ClientError> {
     let at = offset.to_string();
     let checksum = format!("sha256 {}", STANDARD.encode(Sha256::digest(slice)));
     let head = [VERSION, OFFSET_OCTETS, (UPLOAD_OFFSET, at.as_str()), (UPLOAD_CHECKSUM, checksum.as_str())];
     let reply = client.request(Method::PATCH, path, &head, Bytes::copy_from_slice(slice))?.checked()?;
     let now = reply.header(UPLOAD_OFFSET).and_then(|text| text.parse::<u64>().ok());
-    let href = reply.header(LR_HREF).map(str::to_string);
+    let told = told(&reply)?;
     reply.finish()?;
     match now == Some(offset + slice.len() as u64) {
-        true => Ok(href),
+        true => Ok(told),
         false => Err(ClientError::Lies("it says that it has another part of the upload than was sent")),
     }
 }
