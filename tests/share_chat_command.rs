@@ -69,6 +69,9 @@ fn only_the_machine_that_is_meant_is_spoken_to() {
     chat_saying(&share, &["--fingerprint", found, "--nick", "Ann"], "hello\n").expect(0);
     let mut bob = enter(&share, "Bob");
     assert_eq!(bob.hear(), "Ann: hello\n");
+    // In the clear nobody can be known by a fingerprint: nothing is sent there.
+    let plain = Share::start(&[], dir.path());
+    chat_saying(&plain, &["--fingerprint", found], "secret\n").expect_line(2, &["--fingerprint: ", "in the clear"]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(super) struct AccessArgs {
     /// this user is paired with, or a prompt].
     #[arg(long, value_name = "PATH")]
     pub(super) ticket_file: Option<PathBuf>,
-    /// Whom to expect where there is no ticket: the identity that `linerate serve --open-bench` prints.
+    /// Whom to expect where there is no ticket: the identity that `linerate serve --open-bench` prints, or a share.
     #[arg(long, value_name = "SHA256")]
     pub(super) fingerprint: Option<Fingerprint>,
 }

@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::editor::{Editor, Printer, tell_signals};
+use super::access::AccessArgs;
 use super::exit::Misuse;
+use super::share::visit::{self, Strangers};
 use super::{Exit, out};
-use crate::proto::fingerprint::Fingerprint;
 use crate::share::client::events::{Heard, listen};
 use crate::share::client::link::Link;
 use crate::share::client::{Client, ClientError};
 use crate::text::{printable_limit, printable_str};
-use crate::tls::client::Pin;
 
 /// Longest line that is read; the server takes less.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -43,9 +43,8 @@ pub(super) struct Args {
     /// How to be called there [default: asked for on a terminal, else the name of the user].
     #[arg(long)]
     nick: Option<String>,
-    /// The fingerprint that the share shows: only the machine with that certificate is spoken to.
-    #[arg(long, value_name = "SHA256")]
-    fingerprint: Option<Fingerprint>,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Without a fingerprint, do not ask whether the one that is found is right.
     #[arg(long, conflicts_with = "fingerprint")]
     insecure: bool,
@@ -53,25 +52,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let link: Link = args.link.parse().map_err(|error| Misuse(format!("{error}")))?;
-    match talk(&args, &link) {
-        Ok(exit) => Ok(exit),
-        Err(error) => match error.downcast_ref::<ClientError>() {
-            Some(known) => {
-                let code = code_of(known);
-                out::complain(&error);
-                Ok(code)
-            }
-            None => Err(error),
-        },
-    }
-}
-
-fn code_of(error: &ClientError) -> Exit {
-    match error {
-        ClientError::Unreachable { .. } | ClientError::Lost(_) | ClientError::Silent(_) => Exit::Unconnected,
-        ClientError::Refused { .. } | ClientError::Fingerprint { .. } => Exit::Refused,
-        _ => Exit::Failed,
-    }
+    talk(&args, &link)
 }
 
 /// Something for the loop that shows and sends.
@@ -83,14 +64,15 @@ enum Turn {
     /// Ctrl-C, or a signal that says the same.
     Interrupted,
     Heard(Heard),
-    /// Nothing more is heard: why, if not because the share has ended.
-    Deaf(Option<ClientError>),
+    /// Nothing more is heard, though the share has not ended.
+    Deaf(ClientError),
 }
 
 fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
-    let client = open(args, link)?;
+    let strangers = if args.insecure { Strangers::Taken } else { Strangers::AskedOrInsecure };
+    let client = visit::open(link, &args.access, strangers)?;
     let nick = nick(args);
-    let listener = client.again()?;
+    let listener = client.again().with_context(|| link.origin())?;
     let (tell, turns) = sync_channel(WAITING_MAX);
     let (hear, called) = (tell.clone(), nick.clone());
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -108,7 +90,7 @@ fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
             }
             Turn::InputEnded => return Ok(exit),
             Turn::Interrupted => return Ok(Exit::Interrupted),
-            Turn::Heard(Heard::Bye) | Turn::Deaf(None) => {
+            Turn::Heard(Heard::Bye) => {
                 screen.close();
                 out::say("the share has ended");
                 return Ok(exit);
@@ -130,9 +112,9 @@ fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
                 }
                 screen.show(heard)?;
             }
-            Turn::Unsaid(error) | Turn::Deaf(Some(error)) => {
+            Turn::Unsaid(error) | Turn::Deaf(error) => {
                 screen.close();
-                return Err(error.into());
+                return Err(anyhow::Error::from(error).context(link.origin()));
             }
         }
     }
@@ -151,42 +133,6 @@ fn nick(args: &Args) -> String {
     let asked = format!("your name there [{}]: ", printable_limit(user.as_bytes(), NICK_CHARS_MAX));
     let answer = out::ask_text(&asked, LINE_BYTES_MAX);
     Some(answer).filter(|answer| !answer.is_empty()).unwrap_or(user)
-}
-
-/// Connect to the one who is meant. Nothing that lets in is sent before that is clear.
-fn open(args: &Args, link: &Link) -> anyhow::Result<Client> {
-    let first = Client::open(link, args.fingerprint.map_or(Pin::Anybody, Pin::Exactly))?;
-    match first.fingerprint() {
-        None => out::say("linerate: in the clear: whoever can read the network reads along"),
-        Some(found) if args.fingerprint.is_none() && !args.insecure => confirm(link, found)?,
-        Some(_) => {}
-    }
-    // From here on only that one.
-    let mut client = first.again()?;
-    let asked = client.get("/api/share").and_then(|reply| reply.finish());
-    match asked {
-        Err(error) if error.status() == Some(401) => {
-            client.log_in(&super::share::password::of_visitor(&link.authority())?)?;
-        }
-        asked => asked?,
-    }
-    Ok(client)
-}
-
-fn confirm(link: &Link, found: Fingerprint) -> anyhow::Result<()> {
-    let authority = link.authority();
-    if !io::stdin().is_terminal() {
-        let why = format!(
-            "{authority} has the fingerprint {found}: if the share shows the same, say so by --fingerprint; \
-             --insecure takes any"
-        );
-        return Err(Misuse(why).into());
-    }
-    out::say(&format!("{authority} has the fingerprint\n  {found}"));
-    if out::ask("Is it the one that the share shows?") {
-        return Ok(());
-    }
-    Err(Misuse("not connected: ask whoever shares for the fingerprint".to_string()).into())
 }
 
 /// Says what is typed.
@@ -257,7 +203,7 @@ fn keep_listening(mut client: Client, nick: &str, tell: &SyncSender<Turn>) {
         if let Err(error) = ended
             && (!error.is_passing() || attempt >= ATTEMPTS_MAX)
         {
-            let _ = tell.send(Turn::Deaf(Some(error)));
+            let _ = tell.send(Turn::Deaf(error));
             return;
         }
         std::thread::sleep(pause(attempt));

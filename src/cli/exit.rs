@@ -110,7 +110,7 @@ pub(super) fn of_client(error: &crate::share::client::ClientError) -> Exit {
     use crate::share::client::ClientError;
     match error {
         ClientError::Unreachable { .. } | ClientError::Lost(_) | ClientError::Silent(_) => Exit::Unconnected,
-        ClientError::Refused { .. } => Exit::Refused,
+        ClientError::Refused { .. } | ClientError::Fingerprint { .. } => Exit::Refused,
         ClientError::Unproven => Exit::Unverified,
         _ => Exit::Failed,
     }

@@ -1,4 +1,4 @@
-//! `linerate get` and `put` with the link of somebody else's share: whom to expect there, and what it came to.
+//! `linerate get` and `put` with the link of somebody else's share, and what it came to.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,8 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::password;
-use super::show::IN_THE_CLEAR;
+use super::visit::{self, Strangers};
 use crate::cli::access::AccessArgs;
 use crate::cli::exit::{self, Misuse};
 use crate::cli::{Exit, out};
@@ -21,8 +20,6 @@ use crate::share::client::put::{self, Sending};
 use crate::share::client::{Client, ClientError};
 use crate::store::confined::{DEPTH_MAX, RelativePath, Root};
 use crate::text::{printable, printable_str};
-use crate::tls::client::Pin;
-use crate::trust::peers::Peers;
 use crate::trust::places::Places;
 use crate::trust::private_file;
 use crate::units::Span;
@@ -50,7 +47,7 @@ impl Visit<'_> {
         if to == "-" {
             return Err(Misuse("-: what a share has goes to files: name a folder".to_string()).into());
         }
-        let mut client = self.open(&link)?;
+        let mut client = visit::open(&link, self.access, Strangers::Asked)?;
         let is_folder = link.path.is_root() || get::is_folder(&mut client, &link.path)?;
         let (root, path) = destination(Path::new(to), &link.path, is_folder)?;
         let mut line = Line::new(self.is_quiet);
@@ -77,7 +74,7 @@ impl Visit<'_> {
         for source in from {
             collect(Path::new(source), &mut files)?;
         }
-        let mut client = self.open(&link)?;
+        let mut client = visit::open(&link, self.access, Strangers::Asked)?;
         let mut line = Line::new(self.is_quiet);
         let (mut done, mut pending, mut failed, mut bytes) = (0u64, 0, None, 0);
         for (path, name) in &files {
@@ -135,55 +132,6 @@ impl Visit<'_> {
             note.remove();
         }
         Ok((sent?, metadata.len()))
-    }
-
-    /// Connect to the server that is meant, and come in.
-    fn open(&self, link: &Link) -> anyhow::Result<Client> {
-        let expected = self.expected(link)?;
-        let pin = expected.map_or(Pin::Anybody, Pin::Exactly);
-        if !link.is_https {
-            if expected.is_some() {
-                let why = "--fingerprint: a link with http:// is in the clear, where nobody can be known by one";
-                return Err(Misuse(why.to_string()).into());
-            }
-            out::say(IN_THE_CLEAR);
-        }
-        let mut client = Client::open(link, pin).with_context(|| link.origin())?;
-        if let (None, Some(found)) = (expected, client.fingerprint()) {
-            let question =
-                format!("the share at {} has the fingerprint\n  {found}\nIs it that of whom you mean?", link.origin());
-            let is_somebody_there = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-            if !is_somebody_there || !out::ask(&question) {
-                let why = "whom to expect there is not known: give the fingerprint that the share's owner sees";
-                let why = format!("{}: {why}, --fingerprint SHA256; now {found} answers", link.origin());
-                return Err(Misuse(why).into());
-            }
-            // From now on nobody else is taken for it.
-            client = Client::open(link, Pin::Exactly(found)).with_context(|| link.origin())?;
-        }
-        // With a password the link alone does not let in.
-        match client.get("/api/share").and_then(|reply| reply.json::<serde_json::Value>()) {
-            Ok(_) => {}
-            Err(ClientError::Refused { status: 401, .. }) => {
-                client.log_in(&password::of_visitor(&link.authority())?).with_context(|| link.origin())?;
-            }
-            Err(error) => return Err(anyhow::Error::from(error).context(link.origin())),
-        }
-        Ok(client)
-    }
-
-    /// By the options, or a ticket of the same machine.
-    fn expected(&self, link: &Link) -> anyhow::Result<Option<crate::proto::fingerprint::Fingerprint>> {
-        if self.access.fingerprint.is_some() {
-            return Ok(self.access.fingerprint);
-        }
-        if let Some(ticket) = self.access.named()? {
-            return Ok(Some(ticket.fingerprint));
-        }
-        let Ok(places) = Places::from_env() else { return Ok(None) };
-        // A machine's shares and its daemon are known by one identity.
-        let paired = Peers::new(&places).find(&link.host, crate::cli::serve::PORT_DEFAULT).ok().flatten();
-        Ok(paired.filter(|_| link.is_https).map(|ticket| ticket.fingerprint))
     }
 }
 

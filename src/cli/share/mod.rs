@@ -10,6 +10,7 @@
 //! | `run` | a share from its options to its end |
 //! | `once` | shares that end by themselves |
 //! | `watch`, `live`, `lines`, `events`, `log` | what the owner sees, and keeps |
+//! | [`visit`] | coming into somebody else's share by its link |
 //! | [`links`] | `get` and `put` with the link of somebody else's share |
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ mod run;
 pub(super) mod send;
 mod show;
 mod uploads;
+pub(super) mod visit;
 mod watch;
 
 use args::HostArgs;
