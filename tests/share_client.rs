@@ -331,3 +331,19 @@ fn a_file_that_nobody_gets_is_not_called_sent() {
         assert!(!done.stderr.contains("scan"), "{done:?}");
     }
 }
+
+#[test]
+fn a_share_that_is_over_is_not_asked_for_each_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(dir.path().join(name), "hello").unwrap();
+    }
+    let fake = Fake::start(|head, stream| {
+        if !usual(head, stream, "", "", 0) {
+            say(stream, "410 Gone", "", b"");
+        }
+    });
+    expect_word(fake.put(&["a", "b", "c"], dir.path()), 5, "2 files more not tried");
+    let begun = fake.heads.lock().unwrap().iter().filter(|head| head.starts_with("post ")).count();
+    assert_eq!(begun, 1);
+}

@@ -77,7 +77,7 @@ impl Visit<'_> {
         let mut client = visit::open(&link, self.access, Strangers::Asked)?;
         let mut line = Line::new(self.is_quiet);
         let (mut done, mut pending, mut failed, mut bytes) = (0u64, 0, None, 0);
-        for (path, name) in &files {
+        for (at, (path, name)) in files.iter().enumerate() {
             match self.put_one(&mut client, &link, (path, name), &mut line) {
                 Ok((sent, len)) => {
                     done += 1;
@@ -86,7 +86,12 @@ impl Visit<'_> {
                 }
                 Err(error) => {
                     line.bar.suspend(|| out::say(&format!("linerate: {}: {error:#}", shown(path))));
+                    let ends_all = error.downcast_ref().is_some_and(ClientError::ends_all);
                     failed = Some(error);
+                    if ends_all {
+                        line.say_not_tried(files.len() - at - 1);
+                        break;
+                    }
                 }
             }
         }
@@ -278,6 +283,13 @@ impl Line {
         self.bar.set_position(had);
         self.bar.reset_eta();
         self.bar.set_message(name.to_string());
+    }
+
+    /// After what would end each other one in the same way.
+    fn say_not_tried(&self, files: usize) {
+        if files > 0 {
+            self.bar.suspend(|| out::say(&format!("linerate: {} more not tried", counted(files as u64))));
+        }
     }
 
     fn say_waiting(&self, error: &ClientError, wait: Duration) {

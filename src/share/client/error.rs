@@ -103,8 +103,8 @@ impl ClientError {
         }
     }
 
-    /// Whether nothing else of the share can be had either.
-    pub(super) fn ends_all(&self) -> bool {
+    /// Whether nothing else can be had from the share, or sent there, either.
+    pub fn ends_all(&self) -> bool {
         match self {
             ClientError::Refused { status, .. } => matches!(status, 401 | 410 | 421),
             ClientError::Disk(error) => {
