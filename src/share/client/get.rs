@@ -3,7 +3,7 @@
 //! Everything that the server names is written through a confined root, and a name that is not one name is refused, so
 //! that no answer leads out of the destination. Lengths are believed only as far as the bytes that come bear them out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode, header};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::hashes::Hashes;
 use super::partial::{self, Partial};
+use super::retry::Retry;
 use super::{Client, ClientError};
 use crate::share::listing::{ENTRIES_MAX, LIMIT_MAX};
 use crate::share::path::{self, UrlPath};
@@ -20,9 +21,6 @@ use crate::text::printable;
 
 /// Most folders that are known and not yet visited.
 const FOLDERS_MAX: usize = 1 << 20;
-/// The first and the longest wait before trying again.
-const WAIT_FIRST: Duration = Duration::from_millis(250);
-const WAIT_MAX: Duration = Duration::from_secs(8);
 /// How often a file is got again from its start because it is not what the server says that it hashes to.
 const AGAIN_MAX: u32 = 1;
 
@@ -205,21 +203,19 @@ impl<'a, W: Watch> Getting<'a, W> {
 
     /// Try until it works, fails for good, or has not come further for too long.
     fn patiently<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<T, ClientError>) -> Result<T, ClientError> {
-        let (mut wait, mut since, mut bytes) = (WAIT_FIRST, Instant::now(), self.tally.bytes);
+        let (mut retry, mut bytes) = (Retry::new(self.retry_for), self.tally.bytes);
         loop {
             let error = match attempt(self) {
                 Err(error) if error.is_passing() => error,
                 done => return done,
             };
             if self.tally.bytes > bytes {
-                (wait, since, bytes) = (WAIT_FIRST, Instant::now(), self.tally.bytes);
+                retry.progress();
+                bytes = self.tally.bytes;
             }
-            if since.elapsed() + wait > self.retry_for {
-                return Err(error);
-            }
+            let Some(wait) = retry.wait() else { return Err(error) };
             self.watch.waiting(&error, wait);
             std::thread::sleep(wait);
-            wait = (wait * 2).min(WAIT_MAX);
         }
     }
 

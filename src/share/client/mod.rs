@@ -22,6 +22,7 @@
 //! | [`get`] | files and folders of a share, here |
 //! | `hashes` | what the server says that files hash to |
 //! | `partial` | a file that is not whole yet |
+//! | `retry` | how long to wait before the next attempt |
 //! | `error` | why it did not work |
 
 pub mod events;
@@ -32,6 +33,7 @@ pub mod put;
 mod error;
 mod hashes;
 mod partial;
+mod retry;
 
 use std::io::{self, Read};
 use std::net::{TcpStream, ToSocketAddrs};

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::http::header::{self, HeaderName};
@@ -11,14 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use super::retry::Retry;
 use super::{Client, ClientError, Reply};
 use crate::store::confined::RelativePath;
 
 /// What is sent, and checked, at a time.
 pub const SLICE_BYTES: usize = 8 << 20;
-/// The first and the longest wait before trying again.
-const WAIT_FIRST: Duration = Duration::from_millis(250);
-const WAIT_MAX: Duration = Duration::from_secs(8);
 /// Longest path of an upload that a server may name.
 const LOCATION_BYTES_MAX: usize = 200;
 /// How often an upload that the server has forgotten is begun anew.
@@ -82,7 +80,7 @@ pub fn send(
     watch: &mut impl Watch,
 ) -> Result<Sent, ClientError> {
     let mut upload = sending.earlier.clone().filter(|upload| is_upload(upload));
-    let (mut wait, mut since, mut sent, mut forgotten) = (WAIT_FIRST, Instant::now(), 0, 0);
+    let (mut retry, mut sent, mut forgotten) = (Retry::new(retry_for), 0, 0);
     loop {
         let error = match attempt(client, sending, &mut upload, &mut sent, watch) {
             Ok(sent) => return Ok(sent),
@@ -100,14 +98,12 @@ pub fn send(
             _ => return Err(error),
         }
         if sent > 0 {
-            (wait, since, sent) = (WAIT_FIRST, Instant::now(), 0);
+            retry.progress();
+            sent = 0;
         }
-        if since.elapsed() + wait > retry_for {
-            return Err(error);
-        }
+        let Some(wait) = retry.wait() else { return Err(error) };
         watch.waiting(&error, wait);
         std::thread::sleep(wait);
-        wait = (wait * 2).min(WAIT_MAX);
     }
 }
 
