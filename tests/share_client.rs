@@ -6,6 +6,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{Done, PATIENCE, linerate, run_bounded};
@@ -346,4 +347,43 @@ fn a_share_that_is_over_is_not_asked_for_each_file() {
     expect_word(fake.put(&["a", "b", "c"], dir.path()), 5, "2 files more not tried");
     let begun = fake.heads.lock().unwrap().iter().filter(|head| head.starts_with("post ")).count();
     assert_eq!(begun, 1);
+}
+
+/// The first file that is asked for never comes, and nobody ever learns what it hashes to.
+#[test]
+fn nobody_waits_for_the_hash_of_what_did_not_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::start(|head, stream| {
+        if head.contains("?blake3 ") {
+            // Until whoever asked has gone.
+            let _ = stream.read(&mut [0]);
+        } else if !usual(head, stream, "", "", 0) {
+            say(stream, "403 Forbidden", "", b"");
+        }
+    });
+    fake.get("/f/a", &dir.path().join("a")).expect(5);
+}
+
+#[test]
+fn what_only_its_proof_is_missing_of_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_over = Arc::new(AtomicBool::new(true));
+    let over = is_over.clone();
+    let fake = Fake::start(move |head, stream| {
+        if head.contains("?blake3 ") && over.load(Ordering::SeqCst) {
+            say(stream, "410 Gone", "", b"");
+        } else if head.contains("range: bytes=5-") {
+            say(stream, "416 Range Not Satisfiable", "Content-Range: bytes */5\r\n", b"");
+        } else if !usual(head, stream, "", &hash(b"hello"), 5) {
+            file(stream, "", b"hello");
+        }
+    });
+    let to = dir.path().join("a");
+    fake.get("/f/a", &to).expect(5);
+    assert!(!to.exists() && files(dir.path()).len() == 1);
+    is_over.store(false, Ordering::SeqCst);
+    fake.get("/f/a", &to).expect(0);
+    assert_eq!(std::fs::read(&to).unwrap(), b"hello");
+    let heads = fake.heads.lock().unwrap();
+    assert_eq!(heads.iter().filter(|head| head.starts_with("get /f/a ")).count(), 2);
 }

@@ -222,18 +222,15 @@ impl<'a, W: Watch> Getting<'a, W> {
     fn attempt(&mut self, root: &Root, from: &RelativePath, to: &RelativePath) -> Result<(), ClientError> {
         let url = format!("/f/{}", path::encode(from, false));
         self.hashes.ask(&url);
-        let came = self.download(root, &url, to);
-        // The answer belongs to this question, whatever became of the file.
-        let hashed = self.hashes.answer();
-        let (partial, modified_s) = came?;
-        let hashed = match hashed {
+        let (partial, modified_s) = self.download(root, &url, to)?;
+        let hashed = match self.hashes.answer() {
             Ok(hashed) => hashed,
-            // What came stays, and is not got again.
-            Err(error) if error.is_passing() => return Err(error),
-            Err(error) => {
+            Err(error) if error.status() == Some(404) => {
                 partial.remove(root)?;
                 return Err(error);
             }
+            // What came stays, and is not got again: only its proof is missing.
+            Err(error) => return Err(error),
         };
         if !hashed.is(&partial.hash(), partial.len) {
             partial.remove(root)?;

@@ -13,8 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
 /// Asks for hashes.
 pub(super) struct Hashes {
-    questions: Option<Sender<String>>,
-    answers: Receiver<Result<Hashed, ClientError>>,
+    questions: Option<Sender<(u64, String)>>,
+    answers: Receiver<(u64, Result<Hashed, ClientError>)>,
+    /// The number of the last question.
+    last: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -38,31 +40,38 @@ impl Hashes {
     pub(super) fn of(client: &Client) -> Result<Hashes, ClientError> {
         let mut client = client.again()?;
         client.patience = PATIENCE;
-        let (questions, asked) = channel::<String>();
+        let (questions, asked) = channel::<(u64, String)>();
         let (answer, answers) = channel();
         let ask = move || {
-            for path in asked {
+            for (number, path) in asked {
                 let hashed = client.get(&format!("{path}?blake3")).and_then(|reply| reply.json());
-                if answer.send(hashed).is_err() {
+                if answer.send((number, hashed)).is_err() {
                     return;
                 }
             }
         };
         let thread = std::thread::Builder::new().name("hashes".to_string()).spawn(ask).map_err(ClientError::System)?;
-        Ok(Hashes { questions: Some(questions), answers, thread: Some(thread) })
+        Ok(Hashes { questions: Some(questions), answers, last: 0, thread: Some(thread) })
     }
 
-    /// Ask for the hash of a file; its answer is to be taken before the next is asked for.
-    pub(super) fn ask(&self, path: &str) {
+    /// Ask for the hash of a file.
+    pub(super) fn ask(&mut self, path: &str) {
+        self.last += 1;
         if let Some(questions) = &self.questions {
             // Whoever asks nobody gets no answer.
-            let _ = questions.send(path.to_string());
+            let _ = questions.send((self.last, path.to_string()));
         }
     }
 
-    /// Wait for the answer.
+    /// Wait for the answer to the last question. Those to questions before it, which nobody waited for, are dropped.
     pub(super) fn answer(&self) -> Result<Hashed, ClientError> {
-        self.answers.recv().map_err(|_| ClientError::Lies("nobody asks it for hashes any more"))?
+        loop {
+            let answer = self.answers.recv();
+            let (number, hashed) = answer.map_err(|_| ClientError::Lies("nobody asks it for hashes any more"))?;
+            if number == self.last {
+                return hashed;
+            }
+        }
     }
 }
 
