@@ -387,3 +387,30 @@ fn what_only_its_proof_is_missing_of_stays() {
     let heads = fake.heads.lock().unwrap();
     assert_eq!(heads.iter().filter(|head| head.starts_with("get /f/a ")).count(), 2);
 }
+
+#[test]
+fn a_folder_is_known_before_anything_of_it_is_got() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_less = Arc::new(AtomicBool::new(false));
+    let fake = Fake::start(move |head, stream| {
+        // One row a page; with the first download the first file goes, and the others move up.
+        let names: &[&str] = if is_less.load(Ordering::SeqCst) { &["b", "c"] } else { &["a", "b", "c"] };
+        let offset = head.split("offset=").nth(1).and_then(|rest| rest.split('&').next()?.parse::<usize>().ok());
+        match offset {
+            Some(at) => {
+                let rows = names.get(at).map_or(String::new(), |name| {
+                    format!("{{\"href\":\"{name}\",\"kind\":\"file\",\"bytes\":5,\"modified\":null}}")
+                });
+                json(stream, &format!("{{\"total\":{},\"entries\":[{rows}]}}", names.len()));
+            }
+            None if usual(head, stream, "", &hash(b"hello"), 5) => {}
+            None => {
+                is_less.store(true, Ordering::SeqCst);
+                file(stream, "", b"hello");
+            }
+        }
+    });
+    let to = dir.path().join("to");
+    fake.get("", &to).expect(0);
+    assert_eq!(common::names_in(&to), ["a", "b", "c"]);
+}

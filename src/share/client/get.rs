@@ -143,39 +143,44 @@ impl<'a, W: Watch> Getting<'a, W> {
         folders: &mut Vec<(RelativePath, RelativePath)>,
     ) -> Result<(), ClientError> {
         self.make_folder(root, to)?;
-        let mut offset = 0u64;
+        for listed in self.list(from)? {
+            let (from, to) = (from.join(&listed.name)?, to.join(&listed.name)?);
+            if listed.is_folder {
+                folders.push((from, to));
+                if folders.len() > FOLDERS_MAX {
+                    return Err(ClientError::Lies("it has more folders than anybody has"));
+                }
+                continue;
+            }
+            if listed.modified_s.is_some_and(|at| partial::is_had(root, &to, listed.bytes, at)) {
+                self.tally.had += 1;
+                continue;
+            }
+            match self.one(root, &from, &to) {
+                Err(error) if error.ends_all() => return Err(error),
+                Err(error) => self.fail(&from, &error),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All of a folder, before anything of it is got: a page is numbered by rows, and a file that is removed between
+    /// two pages would let the second begin one row too late.
+    fn list(&mut self, folder: &RelativePath) -> Result<Vec<Listed>, ClientError> {
+        let mut all = Vec::new();
         loop {
-            let query = format!("/api/list/{}?offset={offset}&limit={LIMIT_MAX}", path::encode(from, true));
+            let offset = all.len();
+            let query = format!("/api/list/{}?offset={offset}&limit={LIMIT_MAX}", path::encode(folder, true));
             let list: List = self.patiently(|me| me.client.get(&query)?.json())?;
-            let got = list.entries.len() as u64;
-            for entry in list.entries {
-                let (from, is_folder) = entry_of(from, &entry)?;
-                let name = from.names().last().unwrap_or_default();
-                let to = to.join(name)?;
-                if is_folder {
-                    folders.push((from, to));
-                    if folders.len() > FOLDERS_MAX {
-                        return Err(ClientError::Lies("it has more folders than anybody has"));
-                    }
-                    continue;
-                }
-                let modified_s = entry.modified.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
-                if modified_s.is_some_and(|at| partial::is_had(root, &to, entry.bytes, at.as_second())) {
-                    self.tally.had += 1;
-                    continue;
-                }
-                match self.one(root, &from, &to) {
-                    Err(error) if error.ends_all() => return Err(error),
-                    Err(error) => self.fail(&from, &error),
-                    Ok(()) => {}
-                }
-            }
-            offset += got;
-            if got == 0 || offset >= list.total {
-                return Ok(());
-            }
-            if offset > ENTRIES_MAX as u64 {
+            if list.entries.len() > ENTRIES_MAX - offset {
                 return Err(ClientError::Lies("it lists more than a folder can hold"));
+            }
+            for entry in &list.entries {
+                all.push(Listed::of(entry)?);
+            }
+            if list.entries.is_empty() || all.len() as u64 >= list.total {
+                return Ok(all);
             }
         }
     }
@@ -294,22 +299,35 @@ impl<'a, W: Watch> Getting<'a, W> {
     }
 }
 
-/// Where an entry is: exactly one name below its folder.
-fn entry_of(folder: &RelativePath, entry: &Entry) -> Result<(RelativePath, bool), ClientError> {
-    let lies = ClientError::Lies("it lists a name that is none");
-    let Ok(url) = UrlPath::decode(&entry.href) else { return Err(lies) };
-    let mut names = url.path.names();
-    let (Some(name), None) = (names.next(), names.next()) else { return Err(lies) };
-    let is_folder = match entry.kind.as_str() {
-        "folder" => true,
-        "file" => false,
-        _ => return Err(lies),
-    };
-    // A name of ours would be mixed up with what is not whole yet.
-    if is_folder != url.is_folder || name.starts_with(PARTIAL_PREFIX.as_bytes()) {
-        return Err(lies);
+/// A row of a folder, as far as it is of use.
+#[derive(Debug, PartialEq, Eq)]
+struct Listed {
+    name: Vec<u8>,
+    is_folder: bool,
+    bytes: u64,
+    modified_s: Option<i64>,
+}
+
+impl Listed {
+    /// Only with exactly one name.
+    fn of(entry: &Entry) -> Result<Listed, ClientError> {
+        let lies = ClientError::Lies("it lists a name that is none");
+        let Ok(url) = UrlPath::decode(&entry.href) else { return Err(lies) };
+        let mut names = url.path.names();
+        let (Some(name), None) = (names.next(), names.next()) else { return Err(lies) };
+        let is_folder = match entry.kind.as_str() {
+            "folder" => true,
+            "file" => false,
+            _ => return Err(lies),
+        };
+        // A name of ours would be mixed up with what is not whole yet.
+        if is_folder != url.is_folder || name.starts_with(PARTIAL_PREFIX.as_bytes()) {
+            return Err(lies);
+        }
+        let modified = entry.modified.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+        let modified_s = modified.map(|at| at.as_second());
+        Ok(Listed { name: name.to_vec(), is_folder, bytes: entry.bytes, modified_s })
     }
-    Ok((folder.join(name)?, is_folder))
 }
 
 /// The length of the whole of which a part comes that begins there and goes to the end.
@@ -330,13 +348,12 @@ mod tests {
 
     #[test]
     fn names_of_a_listing_lead_only_into_its_folder() {
-        let folder = RelativePath::parse(b"a").unwrap();
         let entry = |href: &str, kind: &str| {
             let entry = Entry { href: href.to_string(), kind: kind.to_string(), bytes: 0, modified: None };
-            entry_of(&folder, &entry).ok().map(|(path, is_folder)| (path.as_bytes().to_vec(), is_folder))
+            Listed::of(&entry).ok().map(|listed| (listed.name, listed.is_folder))
         };
-        assert_eq!(entry("b%20c", "file"), Some((b"a/b c".to_vec(), false)));
-        assert_eq!(entry("b/", "folder"), Some((b"a/b".to_vec(), true)));
+        assert_eq!(entry("b%20c", "file"), Some((b"b c".to_vec(), false)));
+        assert_eq!(entry("b/", "folder"), Some((b"b".to_vec(), true)));
         for (href, kind) in [
             ("", "folder"),
             ("..", "file"),
