@@ -133,6 +133,15 @@ fn a_bit_that_arrives_wrong_is_sent_again() {
 }
 
 #[test]
+fn a_time_that_no_clock_reaches_is_no_bound() {
+    let site = Site::new();
+    Tree::at(site.near("tree")).file("f", b"1").settle();
+    site.proxy.cut_after(UP, 10_000);
+    site.run(&["--retry-for", "18000000000000000000s", "tree/.", "@there"]).expect(0);
+    site.same("tree", "there", PLAIN);
+}
+
+#[test]
 fn a_bit_that_arrives_wrong_anywhere_is_found() {
     // Around the start of a stream: its join, the first frame's header, and all of a small file.
     for byte in [8, 17, 32, 36, 40, 50, 60, 64, 65, 100, 1000] {

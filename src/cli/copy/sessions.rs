@@ -65,7 +65,7 @@ impl Sessions<'_, '_> {
             }
             earlier.add(&session.tally, seen.near.take().as_ref(), seen.resumed_bytes);
             seen.begin();
-            let until = seen.progress_at + self.retry_for;
+            let until = seen.progress_at.checked_add(self.retry_for);
             let mut tell = |why: &str, wait| {
                 attempts += 1;
                 watcher.reconnect(why, attempts, wait);
@@ -80,13 +80,14 @@ impl Sessions<'_, '_> {
         }
     }
 
-    /// Another session instead of one that is lost; the error when there is none until then.
+    /// Another session instead of one that is lost; the error when there is none until then. Without that moment it is
+    /// so far away that no clock has it.
     fn reopen(
         &mut self,
         lost: Open,
         error: RunError,
         back_off: &mut BackOff,
-        until: Instant,
+        until: Option<Instant>,
         tell: &mut dyn FnMut(&str, Duration),
     ) -> anyhow::Result<Open> {
         drop(lost.link);
@@ -96,7 +97,7 @@ impl Sessions<'_, '_> {
             error = error.context(way);
         }
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Err(error.context("the connection was lost, and the same command goes on from there"));
             }
