@@ -13,8 +13,9 @@ use super::location::Location;
 use crate::cli::exit::Misuse;
 use crate::cli::{Exit, out};
 use crate::proto::copy::options::CopyOptions;
+use crate::proto::copy::report::PassedOver;
 use crate::proto::manifest::{Entry, EntryKind};
-use crate::text::printable;
+use crate::text::{printable, printable_str};
 use crate::transfer::list::{Listing, list};
 use crate::transfer::run::CopyPlan;
 
@@ -49,12 +50,17 @@ pub(in crate::cli) fn run(args: Args) -> anyhow::Result<Exit> {
     let listing = interrupts.in_session(|| list(&plan, &mut open.link))?;
     open.link.close();
     for passed in listing.passed_over.iter().filter(|passed| passed.is_failure) {
-        out::say(&format!("linerate: {}: {}", printable(&passed.path), passed.why));
+        out::say(&complaint(passed));
     }
     let is_partial = listing.passed_over.iter().any(|passed| passed.is_failure);
     let rows = rows(&listing);
     out::print(&if args.json { json(&rows)? } else { table(&rows) })?;
     Ok(if is_partial { Exit::Partial } else { Exit::Ok })
+}
+
+/// Both parts of it come from the peer.
+fn complaint(passed: &PassedOver) -> String {
+    format!("linerate: {}: {}", printable(&passed.path), printable_str(&passed.why))
 }
 
 /// Whether what a pull names is one file, and nothing else.
@@ -177,12 +183,17 @@ fn json(rows: &[Row<'_>]) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::copy::report::PassedOver;
     use crate::proto::manifest::Attributes;
 
     fn entry(id: u64, path: &[u8], kind: EntryKind) -> Entry {
         let attributes = Attributes { modified_s: 86_400, modified_ns: 5, mode: 0o644, ..Attributes::default() };
         Entry { id, path: path.to_vec(), kind, attributes }
+    }
+
+    #[test]
+    fn what_a_peer_complains_of_commands_no_terminal() {
+        let passed = PassedOver { path: b"a\x1bb".to_vec(), why: "no\x1b[2J".to_string(), is_failure: true };
+        assert_eq!(complaint(&passed), "linerate: a\\u{1b}b: no\\u{1b}[2J");
     }
 
     #[test]
