@@ -290,6 +290,13 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
         assert!(done.stdout.contains(&files) || done.stderr.contains(&files), "{files} files: {done:#?}");
         assert!(!there.exists());
     }
+    // The content of a folder, which would make one; and standard input.
+    for words in [["tree/.", "@there"], ["tree/.", "here"]] {
+        let words = words.map(|w| w.strip_prefix('@').map_or(w.to_string(), |w| site.url(w)));
+        run_bounded(site.command(["copy", "-n"]).args(words)).expect(0);
+    }
+    run_bounded(site.command(["copy", "-n", "-", "here"]).stdin(Stdio::null())).expect(0);
+    assert!(!site.far("there").exists() && !site.near("here").exists());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::engine::buffers::Buffers;
 use crate::engine::copy_receive::{Arrived, Deliver};
 use crate::engine::outbox::{Carrier, Payload, Piece};
 use crate::proto::copy::CopyError;
-use crate::proto::copy::options::{Compression, CopyOptions, Durability};
+use crate::proto::copy::options::{Compression, CopyOptions, Durability, Purpose};
 use crate::proto::wire::FrameKind;
 use crate::store::journal::{FileStorage, Identity, Journal, boot_id};
 use crate::store::landing::Landing;
@@ -149,7 +149,7 @@ impl Pair {
 }
 
 fn sink(dir: &Path, options: &CopyOptions, bell: &Bell) -> Sink {
-    let destination = Destination::own(&dir.join("to"), &[Some(b"from".to_vec())]).unwrap();
+    let destination = Destination::own(&dir.join("to"), &[Some(b"from".to_vec())], Purpose::Copy).unwrap();
     let storage = FileStorage::open(&dir.join("journal")).unwrap();
     let journal =
         Journal::open_or_create(storage, Identity::new(b"", b"", &[0; 32]), false, boot_id().unwrap()).unwrap();

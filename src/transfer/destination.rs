@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::origin::{inside, last_name};
 use crate::proto::copy::CopyError;
+use crate::proto::copy::options::Purpose;
 use crate::proto::manifest::{Entry, EntryKind};
 use crate::store::StoreError;
 use crate::store::confined::{Kind, RelativePath, Root};
@@ -38,8 +39,9 @@ const NOT_A_FOLDER: &str = "is no folder: several sources, the content of a fold
 const NO_FOLDER: &str = "no such file or folder: make it first";
 
 impl Destination {
-    /// What this user means by a path. `names` are those of the sources.
-    pub fn own(path: &Path, names: &[Option<Vec<u8>>]) -> Result<Destination, StoreError> {
+    /// What this user means by a path. `names` are those of the sources. A folder that is to be there is made only for
+    /// a copy.
+    pub fn own(path: &Path, names: &[Option<Vec<u8>>], purpose: Purpose) -> Result<Destination, StoreError> {
         let bytes = path.as_os_str().as_bytes();
         let name = printable(bytes);
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -47,7 +49,8 @@ impl Destination {
         // A slash after a file is an error to the system, as if nothing were there.
         let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(bytes.len(), |last| last + 1);
         let is_there = Path::new(OsStr::from_bytes(&bytes[..end])).symlink_metadata().is_ok();
-        let place = Place { shown: &name, is_folder, is_there, has_slash: bytes.ends_with(b"/") };
+        let makes = purpose == Purpose::Copy;
+        let place = Place { shown: &name, is_folder, is_there, has_slash: bytes.ends_with(b"/"), makes };
         match place.judge(names, last_name(bytes))? {
             Verdict::Into => {
                 let earlier = place.judge_before(names, last_name(bytes)).and_then(|(from, to)| {
@@ -69,8 +72,13 @@ impl Destination {
     }
 
     /// What a peer means by a path in a served folder.
-    pub fn served(root: &Arc<Root>, typed: &[u8], names: &[Option<Vec<u8>>]) -> Result<Destination, StoreError> {
-        Ok(Destination::named_by_peer(root, typed, names)?.into_served())
+    pub fn served(
+        root: &Arc<Root>,
+        typed: &[u8],
+        names: &[Option<Vec<u8>>],
+        purpose: Purpose,
+    ) -> Result<Destination, StoreError> {
+        Ok(Destination::named_by_peer(root, typed, names, purpose)?.into_served())
     }
 
     fn into_served(self) -> Destination {
@@ -78,13 +86,19 @@ impl Destination {
         Destination { is_served: true, earlier, ..self }
     }
 
-    fn named_by_peer(root: &Arc<Root>, typed: &[u8], names: &[Option<Vec<u8>>]) -> Result<Destination, StoreError> {
+    fn named_by_peer(
+        root: &Arc<Root>,
+        typed: &[u8],
+        names: &[Option<Vec<u8>>],
+        purpose: Purpose,
+    ) -> Result<Destination, StoreError> {
         let path = inside(typed)?;
         let kind =
             if path.is_root() { Some(Kind::Directory) } else { root.metadata(&path).ok().map(|found| found.kind) };
         let shown = path.to_string();
         let is_folder = kind == Some(Kind::Directory);
-        let place = Place { shown: &shown, is_folder, is_there: kind.is_some(), has_slash: typed.ends_with(b"/") };
+        let (is_there, has_slash, makes) = (kind.is_some(), typed.ends_with(b"/"), purpose == Purpose::Copy);
+        let place = Place { shown: &shown, is_folder, is_there, has_slash, makes };
         match place.judge(names, last_name(typed))? {
             Verdict::Into => {
                 let earlier = place.judge_before(names, last_name(typed)).and_then(|(from, to)| {
@@ -166,10 +180,14 @@ impl Destination {
     }
 }
 
-/// The path with another first name.
+/// The path with another first name; without one, either stands for the folder itself.
 fn renamed(path: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
-    let below = path.strip_prefix(from)?;
-    (below.is_empty() || below.starts_with(b"/")).then(|| [to, below].concat())
+    let below = match path.strip_prefix(from)? {
+        b"" => return Some(to.to_vec()),
+        below if from.is_empty() => below,
+        below => below.strip_prefix(b"/")?,
+    };
+    Some(if to.is_empty() { below.to_vec() } else { [to, b"/", below].concat() })
 }
 
 fn is_below(path: &[u8], top: &[u8]) -> bool {
@@ -181,6 +199,8 @@ struct Place<'a> {
     is_folder: bool,
     is_there: bool,
     has_slash: bool,
+    /// A folder that is not there is made.
+    makes: bool,
 }
 
 enum Verdict {
@@ -188,14 +208,14 @@ enum Verdict {
     Into,
     /// Into the folder, which is to be made.
     Make,
-    /// The one source, by its name, becomes this one.
+    /// The one source, by its name, becomes this one; what has no name is the content of it.
     Become(Vec<u8>, Vec<u8>),
 }
 
 impl Place<'_> {
     /// What became of the one source when there was no folder of that name.
     fn judge_before(&self, names: &[Option<Vec<u8>>], last: Option<&[u8]>) -> Option<(Vec<u8>, Vec<u8>)> {
-        let before = Place { is_folder: false, is_there: false, ..*self };
+        let before = Place { is_folder: false, is_there: false, makes: true, ..*self };
         match before.judge(names, last) {
             Ok(Verdict::Become(from, to)) => Some((from, to)),
             _ => None,
@@ -206,7 +226,8 @@ impl Place<'_> {
         let unfit = |why| StoreError::Unfit { name: self.shown.to_string(), why };
         match (names, last) {
             _ if self.is_folder => Ok(Verdict::Into),
-            ([None], Some(_)) if !self.is_there => Ok(Verdict::Make),
+            ([None], Some(_)) if !self.is_there && self.makes => Ok(Verdict::Make),
+            ([None], Some(last)) if !self.is_there => Ok(Verdict::Become(Vec::new(), last.to_vec())),
             ([Some(name)], Some(last)) if !self.is_there || !self.has_slash => {
                 Ok(Verdict::Become(name.clone(), last.to_vec()))
             }
@@ -231,7 +252,7 @@ mod tests {
         let names = [Some(b"tree".to_vec())];
         let place = |to: &str, path: &str, first: &str| {
             let kind = EntryKind::HardLink { to: 0, path: first.into() };
-            let destination = Destination::own(&dir.path().join(to), &names).unwrap();
+            let destination = Destination::own(&dir.path().join(to), &names, Purpose::Copy).unwrap();
             destination.place(Entry { id: 1, path: path.into(), kind, attributes: Default::default() })
         };
         // Under its own name in a folder that is there, and as the folder itself under another.
@@ -263,8 +284,11 @@ mod tests {
         let names = [Some(b"tree".to_vec())];
         let top = |destination: &Destination| destination.tops[0].to_string();
         let each = || {
-            [Destination::own(&dir.path().join("new"), &names), Destination::served(&root, b"new", &names)]
-                .map(Result::unwrap)
+            [
+                Destination::own(&dir.path().join("new"), &names, Purpose::Copy),
+                Destination::served(&root, b"new", &names, Purpose::Copy),
+            ]
+            .map(Result::unwrap)
         };
         // Nothing is there: it becomes that.
         assert!(each().iter().all(|destination| top(destination) == "new" && destination.earlier.is_none()));
@@ -276,7 +300,26 @@ mod tests {
         }
         // Several sources, and the folder itself, have meant nothing else before.
         let several = [names[0].clone(), Some(b"other".to_vec())];
-        assert!(Destination::served(&root, b"new", &several).unwrap().earlier.is_none());
-        assert!(Destination::served(&root, b"", &names).unwrap().earlier.is_none());
+        assert!(Destination::served(&root, b"new", &several, Purpose::Copy).unwrap().earlier.is_none());
+        assert!(Destination::served(&root, b"", &names, Purpose::Copy).unwrap().earlier.is_none());
+    }
+
+    #[test]
+    fn what_is_only_tried_makes_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Arc::new(Root::open(dir.path()).unwrap());
+        let own = Destination::own(&dir.path().join("new"), &[None], Purpose::DryRun);
+        for destination in [own, Destination::served(&root, b"new/", &[None], Purpose::DryRun)].map(Result::unwrap) {
+            let place = |path: &str| {
+                let (id, kind, attributes) = (1, EntryKind::Folder, Default::default());
+                destination.place(Entry { id, path: path.into(), kind, attributes }).unwrap().path
+            };
+            assert_eq!((place(""), place("a/b")), (b"new".to_vec(), b"new/a/b".to_vec()));
+            assert_eq!(*destination.announced(b"new/a/b"), *b"a/b");
+            assert_eq!(*destination.announced(b"new"), *b"");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(Destination::own(&dir.path().join("new"), &[None], Purpose::Copy).is_ok());
+        assert!(dir.path().join("new").is_dir());
     }
 }

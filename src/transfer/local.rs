@@ -99,7 +99,7 @@ impl Ends {
             return Err(error.into());
         }
         refuse_inside(&origins.found, &plan.to)?;
-        let destination = Destination::own(&plan.to, &origins.names())?;
+        let destination = Destination::own(&plan.to, &origins.names(), options.purpose)?;
         refuse_onto(&origins.found, &destination, options.delete)?;
         let (destination, landing, lock) = land(&plan.places, &options, destination, &plan.label, &mut || false)
             .map_err(|error| RunError::Here(error.to_string()))?;

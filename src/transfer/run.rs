@@ -243,7 +243,7 @@ fn begin(
             (route, End::source(setup, origins)?, None)
         }
         Way::Pull { from, names, to, label } => {
-            let destination = Destination::own(to, names)?;
+            let destination = Destination::own(to, names, plan.options.purpose)?;
             let (end, lock) = sink(setup, destination, label, &mut || false).map_err(here)?;
             (CopyRoute::Pull { from: from.clone() }, end, Some(lock))
         }

@@ -337,7 +337,7 @@ fn make(job: CopyJob, setup: EndSetup, files: &Files, run: Run) -> Result<Prepar
             if setup.options.owner && matches!(files, Files::Served { takes_owners: false, .. }) {
                 return Err(PrepareError::Refused(NO_OWNERS.to_string()));
             }
-            let destination = destination(files, to, names)?;
+            let destination = destination(files, to, names, setup.options.purpose)?;
             let mut chances = run.chances();
             let (end, lock) = sink(setup, destination, from, &mut || chances.wait())?;
             (end, Some(lock))
@@ -356,11 +356,16 @@ const NO_FOLDER: &str = "this server serves no folder: start it as `linerate ser
 const NO_OWNERS: &str =
     "this server takes no owners and no set-uid bits: leave --owner out, or start it with --allow-owner";
 
-fn destination(files: &Files, to: &[u8], names: &[Option<Vec<u8>>]) -> Result<Destination, PrepareError> {
+fn destination(
+    files: &Files,
+    to: &[u8],
+    names: &[Option<Vec<u8>>],
+    purpose: Purpose,
+) -> Result<Destination, PrepareError> {
     let destination = match files {
         Files::Nothing => return Err(PrepareError::Refused(NO_FOLDER.to_string())),
-        Files::Served { root, .. } => Destination::served(root, to, names),
-        Files::Own => Destination::own(own_path(to), names),
+        Files::Served { root, .. } => Destination::served(root, to, names, purpose),
+        Files::Own => Destination::own(own_path(to), names, purpose),
     };
     destination.map_err(missing)
 }

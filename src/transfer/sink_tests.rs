@@ -44,7 +44,7 @@ impl Receiving {
     fn witnessed(dir: tempfile::TempDir, options: &CopyOptions, witness: Option<Arc<dyn Witness>>) -> Receiving {
         let poll = Poll::new().unwrap();
         let bell = Bell::new(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
-        let destination = Destination::own(&dir.path().join("to"), &[None]).unwrap();
+        let destination = Destination::own(&dir.path().join("to"), &[None], Purpose::Copy).unwrap();
         let setup = SinkSetup {
             landing: landing(dir.path(), &destination, options, witness),
             destination,
@@ -187,7 +187,7 @@ fn a_stray_piece_of_a_file_that_an_earlier_run_stored_does_not_lose_it() {
     let bytes = vec![7; LEN as usize];
     let whole = entry(1, "whole", file(LEN));
     {
-        let destination = Destination::own(&dir.path().join("to"), &[None]).unwrap();
+        let destination = Destination::own(&dir.path().join("to"), &[None], Purpose::Copy).unwrap();
         let landing = landing(dir.path(), &destination, &options(), None);
         let incoming = landing.begin(&whole, Cut { piece_bytes: PIECE }.block_bytes(LEN)).unwrap();
         landing.write_at(&incoming, 0, &bytes).unwrap();

@@ -148,7 +148,7 @@ fn execute(job: Job, options: &Options) -> anyhow::Result<Exit> {
         Job::PullOutput { peer, from } => copy.pull_to_output(&peer, from),
         Job::Local { from, to } => copy.within(from, to),
         Job::LocalInput { to } => {
-            stdio::save(&to, copy.copy_options.existing, copy.copy_options.durability)?;
+            stdio::save(&to, &copy.copy_options)?;
             Ok(Exit::Ok)
         }
         Job::LocalOutput { from } => {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::interrupt::Interrupts;
-use crate::proto::copy::options::{Durability, Existing};
+use crate::proto::copy::options::{CopyOptions, Durability, Existing, Purpose};
 
 /// What standard input is called where it comes into a folder.
 pub(super) const NAME: &str = "stdin";
@@ -87,12 +87,15 @@ fn not_there(path: &Path, error: io::Error) -> anyhow::Error {
 }
 
 /// Standard input as a file here, which has its name once it is whole. Whether it was written.
-pub(super) fn save(to: &Path, existing: Existing, durability: Durability) -> anyhow::Result<bool> {
+pub(super) fn save(to: &Path, options: &CopyOptions) -> anyhow::Result<bool> {
+    let durability = options.durability;
     let to = if to.is_dir() { to.join(NAME) } else { to.to_path_buf() };
     let is_there = to.symlink_metadata().is_ok();
-    match existing {
+    match options.existing {
         Existing::Fail if is_there => anyhow::bail!("{}: exists already", to.display()),
         Existing::Skip if is_there => return Ok(false),
+        // Nobody writes into it what is only tried.
+        _ if options.purpose != Purpose::Copy => return Ok(false),
         _ => {}
     }
     let folder = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
