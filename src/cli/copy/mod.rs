@@ -148,14 +148,32 @@ fn execute(job: Job, options: &Options) -> anyhow::Result<Exit> {
         Job::PullOutput { peer, from } => copy.pull_to_output(&peer, from),
         Job::Local { from, to } => copy.within(from, to),
         Job::LocalInput { to } => {
+            check_within(options)?;
             stdio::save(&to, &copy.copy_options)?;
             Ok(Exit::Ok)
         }
         Job::LocalOutput { from } => {
+            check_within(options)?;
             stdio::pour(&from)?;
             Ok(Exit::Ok)
         }
     }
+}
+
+/// From standard input, or to standard output, within this machine nothing is proven that could be told.
+fn check_within(options: &Options) -> anyhow::Result<()> {
+    let output = &options.output;
+    for (name, is_given) in [
+        ("--json", output.json),
+        ("--receipt", output.receipt.is_some()),
+        ("--manifest", options.proof.manifest.is_some()),
+    ] {
+        if is_given {
+            let why = "within this machine it does not go with -, neither as SRC nor as DST";
+            return Err(Misuse(format!("{name}: {why}")).into());
+        }
+    }
+    Ok(())
 }
 
 /// Nothing is deleted that nobody has agreed to.
