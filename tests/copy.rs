@@ -283,7 +283,8 @@ fn a_folder_that_gets_a_new_name_goes_on_under_it() {
 fn what_is_not_written_of_standard_input_is_refused() {
     let dir = folder();
     std::fs::write(dir.path().join("there"), "x").unwrap();
-    for words in [["-", "f", "--json"], ["-", "f", "--manifest=m"], ["-", "f", "--receipt=r"], ["there", "-", "--json"]] {
+    for words in [["-", "f", "--json"], ["-", "f", "--manifest=m"], ["-", "f", "--receipt=r"], ["there", "-", "--json"]]
+    {
         let option = words[2].split('=').next().unwrap();
         copy_in(dir.path(), &words).expect_line(2, &[option, "within this machine"]);
     }

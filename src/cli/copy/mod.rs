@@ -24,7 +24,7 @@ use crate::proto::message::SocketOptions;
 use crate::store::NOT_THERE;
 use crate::text::{printable, printable_str};
 use crate::transfer::local::{self, LocalPlan};
-use crate::transfer::run::{CopyPlan, Way};
+use crate::transfer::run::{CopyPlan, Outcome, Way};
 use crate::transfer::tally::Tally;
 use crate::trust::places::Places;
 
@@ -297,11 +297,14 @@ fn copy_places() -> anyhow::Result<Places> {
 /// Tell how a copy ended, and end as it did.
 fn conclude(finished: Finished, telling: Telling<'_>) -> anyhow::Result<Exit> {
     let exit = match &finished.result {
-        Ok(_) => verdict(&finished.tally),
+        Ok(outcome) => verdict(&finished.tally, ends_agree(outcome)),
         Err(error) => exit::of_error(error),
     };
     let told = telling.finish(&finished, exit);
     say_failures(&finished.tally);
+    if exit == Exit::Unverified {
+        out::say("linerate: the two ends do not agree on what was copied: copy it again");
+    }
     let outcome = finished.result?;
     // Only the end that has the files knows of them.
     for passed in outcome.near.passed_over.iter().chain(&outcome.far.passed_over) {
@@ -355,12 +358,19 @@ fn say_failures(tally: &Tally) {
     }
 }
 
+/// Whether the digests of the two ends are the same, as far as both have one.
+fn ends_agree(outcome: &Outcome) -> bool {
+    let (near, far) = (&outcome.near.digest, &outcome.far.digest);
+    near.is_empty() || far.is_empty() || near == far
+}
+
 /// How the program ends after a copy that came to its end.
-fn verdict(tally: &Tally) -> Exit {
+fn verdict(tally: &Tally, ends_agree: bool) -> Exit {
     let good = [tally.done, tally.had, tally.planned, tally.skipped].iter().any(|count| count.entries > 0);
     match (tally.failed.entries, good) {
         // What was named is of no kind that is copied.
         (0, _) if tally.found.entries == 0 && tally.skipped.entries > 0 => Exit::Failed,
+        (0, _) if !ends_agree => Exit::Unverified,
         (0, _) => Exit::Ok,
         (_, true) => Exit::Partial,
         (_, false) => Exit::Failed,
@@ -370,16 +380,31 @@ fn verdict(tally: &Tally) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::copy::report::EndReport;
     use crate::transfer::tally::Count;
 
     #[test]
     fn the_exit_code_tells_some_from_all() {
         let (none, some) = (Count::default(), Count { entries: 1, ..Count::default() });
-        let of = |done, failed| verdict(&Tally { found: some, done, failed, ..Tally::default() });
+        let tally = |done, failed| Tally { found: some, done, failed, ..Tally::default() };
+        let of = |done, failed| verdict(&tally(done, failed), true);
         assert_eq!(of(none, none), Exit::Ok);
         assert_eq!(of(some, none), Exit::Ok);
         assert_eq!(of(some, some), Exit::Partial);
         assert_eq!(of(none, some), Exit::Failed);
-        assert_eq!(verdict(&Tally { skipped: some, ..Tally::default() }), Exit::Failed);
+        assert_eq!(verdict(&Tally { skipped: some, ..Tally::default() }, true), Exit::Failed);
+        // With failures each end may have proven something else, and those are told.
+        assert_eq!(verdict(&tally(some, none), false), Exit::Unverified);
+        assert_eq!(verdict(&tally(some, some), false), Exit::Partial);
+    }
+
+    #[test]
+    fn ends_that_proved_something_else_do_not_agree() {
+        let of = |near: &str, far: &str| {
+            let end = |digest: &str| EndReport { digest: digest.to_string(), ..EndReport::default() };
+            let (tally, ending) = (Tally::default(), Default::default());
+            ends_agree(&Outcome { tally, ending, near: end(near), far: end(far) })
+        };
+        assert!(of("a", "a") && of("", "a") && of("a", "") && !of("a", "b"));
     }
 }
