@@ -280,6 +280,21 @@ fn a_folder_that_gets_a_new_name_goes_on_under_it() {
 }
 
 #[test]
+fn more_sources_are_copied_than_files_may_be_open_at_first() {
+    let dir = folder();
+    std::fs::create_dir_all(dir.path().join("many")).unwrap();
+    std::fs::create_dir(dir.path().join("to")).unwrap();
+    for n in 0..400 {
+        std::fs::write(dir.path().join(format!("many/{n}")), vec![1; 20_000]).unwrap();
+    }
+    let mut command = Command::new("sh");
+    let script = "ulimit -S -n 200 && exec \"$0\" copy --quiet many/* to";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_linerate")]).current_dir(dir.path());
+    run_bounded(common::at_home(&mut command, &common::home())).expect(0);
+    assert_eq!(names_in(&dir.path().join("to")).len(), 400);
+}
+
+#[test]
 fn what_is_not_written_of_standard_input_is_refused() {
     let dir = folder();
     std::fs::write(dir.path().join("there"), "x").unwrap();

@@ -3,7 +3,8 @@
 //! As `cp -r` has it: a source keeps its last name; `.`, `..` and what ends with them stand for their content, which
 //! comes without a name. A source that is a symbolic link is copied as one, unless a `/` follows it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,8 @@ pub struct Origins {
 impl Origins {
     /// What this user means by these paths.
     pub fn own(paths: &[PathBuf]) -> Origins {
-        Origins::collect(paths.iter().map(|path| (path.as_os_str().as_bytes(), own(path))))
+        let mut parents = Parents::default();
+        Origins::collect(paths.iter().map(|path| (path.as_os_str().as_bytes(), parents.own(path))))
     }
 
     /// One file without a name, which is called so in the copy.
@@ -95,16 +97,37 @@ impl TrimSlashes for [u8] {
     }
 }
 
-fn own(path: &Path) -> Result<Origin, StoreError> {
-    let bytes = path.as_os_str().as_bytes();
-    let Some(name) = last_name(bytes) else { return whole(path, RelativePath::root()) };
-    let at = RelativePath::parse(name)?;
-    if bytes.ends_with(b"/") {
-        return whole(path, at);
+/// The folders in which sources were named, each of which is open once, however many sources are in it.
+#[derive(Debug, Default)]
+struct Parents(HashMap<PathBuf, Arc<Root>>);
+
+impl Parents {
+    fn own(&mut self, path: &Path) -> Result<Origin, StoreError> {
+        let bytes = path.as_os_str().as_bytes();
+        let Some(name) = last_name(bytes) else { return whole(path, RelativePath::root()) };
+        let at = RelativePath::parse(name)?;
+        if bytes.ends_with(b"/") && !is_real_folder(bytes) {
+            return whole(path, at);
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let root = self.root(parent).map_err(|error| missing_parent(path, error))?;
+        Ok(Origin { root, path: at.clone(), at })
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let root = Root::open(parent).map_err(|error| missing_parent(path, error))?;
-    Ok(Origin { root: Arc::new(root), path: at.clone(), at })
+
+    fn root(&mut self, parent: &Path) -> Result<Arc<Root>, StoreError> {
+        if let Some(root) = self.0.get(parent) {
+            return Ok(root.clone());
+        }
+        let root = Arc::new(Root::open(parent)?);
+        self.0.insert(parent.to_path_buf(), root.clone());
+        Ok(root)
+    }
+}
+
+/// Whether a folder, and no link to one, stands before the slashes.
+fn is_real_folder(typed: &[u8]) -> bool {
+    let path = Path::new(OsStr::from_bytes(typed.trim_ascii_end_matches()));
+    path.symlink_metadata().is_ok_and(|found| found.is_dir())
 }
 
 /// A folder as a root, called `at`.
@@ -171,6 +194,20 @@ mod tests {
         for (typed, name) in table {
             assert_eq!(last_name(typed.as_bytes()), name.map(str::as_bytes), "{typed}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_open_once_for_all_sources_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let typed: Vec<PathBuf> = (0..20).map(|n| dir.path().join(format!("{n}/"))).collect();
+        typed.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        std::os::unix::fs::symlink("0", dir.path().join("link")).unwrap();
+        let mut found = Origins::own(&typed).found;
+        assert_eq!(found.len(), typed.len());
+        assert!(found.iter().all(|origin| Arc::ptr_eq(&origin.root, &found[0].root)));
+        // What a slash follows is the folder that a link leads to.
+        found = Origins::own(&[dir.path().join("link/"), dir.path().join("0")]).found;
+        assert!(found[0].path.is_root() && !found[1].path.is_root());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::link::Link;
 use crate::proto::copy::options::{CopyOptions, Purpose};
 use crate::proto::message::SocketOptions;
 use crate::store::NOT_THERE;
+use crate::sys::limits;
 use crate::text::{printable, printable_str};
 use crate::transfer::local::{self, LocalPlan};
 use crate::transfer::run::{CopyPlan, Outcome, Way};
@@ -136,6 +137,10 @@ pub(super) fn put(mut args: PutArgs) -> anyhow::Result<Exit> {
 fn execute(job: Job, options: &Options) -> anyhow::Result<Exit> {
     let copy_options = options.copy_options()?;
     confirm_deletion(options)?;
+    // Many files are open at once; with what there is it goes, too, if those are fewer.
+    if let Err(error) = limits::raise_open_files() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     let interrupts = Interrupts::watch()?;
     let copy = Copy { options, copy_options, interrupts: &interrupts };
     match job {
