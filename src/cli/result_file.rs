@@ -1,10 +1,12 @@
 //! Where a run is saved: found to be writable before anything is measured, and never half written.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+use crate::store::draft::Draft;
 
 /// The folder of result files that nobody named.
 const FOLDER: &str = "results";
@@ -12,8 +14,8 @@ const FOLDER: &str = "results";
 /// A result file to be. Until it is written, only a hidden partial file stands beside it.
 pub(super) struct ResultFile {
     path: PathBuf,
-    partial: PathBuf,
-    file: File,
+    /// Goes before the folder does.
+    draft: Option<Draft>,
     /// A folder that was made for it, and goes again if nothing is written.
     made_folder: Option<PathBuf>,
 }
@@ -28,10 +30,8 @@ impl ResultFile {
         anyhow::ensure!(is_usable, "{}: {} is no folder", why(), folder.display());
         fs::create_dir_all(folder).with_context(why)?;
         anyhow::ensure!(!path.is_dir(), "{}: is a folder: name a file with --json PATH", path.display());
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let partial = folder.join(format!(".{name}.{}.partial", std::process::id()));
-        let file = File::create(&partial).with_context(why)?;
-        Ok(ResultFile { path: path.to_path_buf(), partial, file, made_folder })
+        let draft = Draft::begin(path).with_context(why)?;
+        Ok(ResultFile { path: path.to_path_buf(), draft: Some(draft), made_folder })
     }
 
     /// The default one for a run that begins now, `YYYYMMDDTHHMMSSZ` in its name; never one that exists.
@@ -45,16 +45,18 @@ impl ResultFile {
     /// Write it whole; says where.
     pub(super) fn write(mut self, text: &str) -> anyhow::Result<PathBuf> {
         let why = || format!("{}: cannot be written", self.path.display());
-        self.file.write_all(text.as_bytes()).with_context(why)?;
-        fs::rename(&self.partial, &self.path).with_context(why)?;
+        if let Some(mut draft) = self.draft.take() {
+            draft.write_all(text.as_bytes()).with_context(why)?;
+            draft.finish().with_context(why)?;
+        }
         Ok(self.path.clone())
     }
 }
 
 impl Drop for ResultFile {
-    /// Nothing is left behind when there was nothing to write. After a rename there is nothing to remove.
+    /// Nothing is left behind when there was nothing to write.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.partial);
+        self.draft = None;
         if let Some(folder) = &self.made_folder {
             // Fails, and shall, when the folder holds something.
             let _ = fs::remove_dir(folder);

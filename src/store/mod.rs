@@ -4,6 +4,7 @@
 //! cannot be one with a sentence that a person can act on. It moves no bytes itself, but reads them to hash them.
 
 pub mod confined;
+pub mod draft;
 pub mod file;
 pub mod filter;
 pub mod hashing;

@@ -1,6 +1,6 @@
 //! `linerate verify DIR --write MANIFEST`: hash all regular files below a folder and write what `b3sum` would.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +17,7 @@ use crate::proto::b3sums::{self, Sum};
 use crate::proto::verify::FileHash;
 use crate::store::StoreError;
 use crate::store::confined::{Kind, Links, RelativePath, Root};
+use crate::store::draft::Draft;
 use crate::store::hashing::{Hashed, hash_files};
 
 /// What is below a folder.
@@ -119,15 +120,7 @@ fn save(path: &Path, text: &str) -> std::io::Result<()> {
         // A pipe, a device, a link: what has the name stays, and gets the text.
         return fs::write(path, text);
     }
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(name);
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&partial)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&partial, path));
-    if written.is_err() {
-        // It may be gone; nobody needs it.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    let mut draft = Draft::begin(path)?;
+    draft.write_all(text.as_bytes())?;
+    draft.finish()
 }

@@ -1,11 +1,11 @@
 //! Where receipts are kept: the last of them in the user's state folder, and one where the user says.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Keeper, Receipt};
+use crate::store::draft::Draft;
 use crate::trust::places::Places;
 use crate::trust::{TrustError, private_file};
 
@@ -45,35 +45,18 @@ pub fn keep(places: &Places, receipt: &Receipt) -> Result<PathBuf, KeepError> {
 
 /// Whether a file that the user named can be written: nobody wants to hear that only after hours of copying.
 pub fn check(path: &Path) -> Result<(), KeepError> {
-    let partial = partial_of(path);
-    let made = match path.is_dir() {
-        true => Err(io::ErrorKind::IsADirectory.into()),
-        false => OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_CLOEXEC).open(&partial),
-    };
-    let checked = made.and_then(|_| fs::remove_file(&partial));
-    checked.map_err(|error| KeepError::Write { path: path.to_path_buf(), error })
-}
-
-fn partial_of(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.partial", std::process::id()));
-    path.with_file_name(name)
+    let made = if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Draft::begin(path) };
+    made.map(drop).map_err(|error| KeepError::Write { path: path.to_path_buf(), error })
 }
 
 /// Write it to a file that the user named: never half of it. Whoever may read his files may read it.
 pub fn write(path: &Path, receipt: &Receipt) -> Result<(), KeepError> {
-    let partial = partial_of(path);
-    let mut create = OpenOptions::new();
-    create.write(true).create_new(true).custom_flags(libc::O_CLOEXEC);
-    let made = create.open(&partial).and_then(|mut file: File| {
-        file.write_all(to_json(receipt).as_bytes())?;
-        file.sync_data()
+    let written = Draft::begin(path).and_then(|mut draft| {
+        draft.write_all(to_json(receipt).as_bytes())?;
+        draft.file().sync_data()?;
+        draft.finish()
     });
-    made.and_then(|()| fs::rename(&partial, path)).map_err(|error| {
-        let _ = fs::remove_file(&partial);
-        KeepError::Write { path: path.to_path_buf(), error }
-    })
+    written.map_err(|error| KeepError::Write { path: path.to_path_buf(), error })
 }
 
 /// `20231114T221322Z-RUN-client.json`: the time of the end, to sort by, without what file systems dislike.

@@ -1,7 +1,6 @@
 //! `--manifest FILE`: the lines of b3sum for all files of a copy, in a temporary beside it until they are complete.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,13 +8,13 @@ use anyhow::Context;
 
 use crate::proto::b3sums::{self, Sum};
 use crate::proto::verify::FileHash;
+use crate::store::draft::Draft;
 
 /// A manifest to be. Its temporary goes with a drop.
 #[derive(Debug)]
 pub(super) struct Manifest {
     path: PathBuf,
-    partial: PathBuf,
-    out: BufWriter<File>,
+    out: BufWriter<Draft>,
     /// Paths begin below the one source's name.
     strips_top: bool,
     /// What went wrong first; told at the end.
@@ -27,13 +26,8 @@ impl Manifest {
     pub(super) fn begin(path: &Path, strips_top: bool) -> anyhow::Result<Manifest> {
         let why = || format!("{}: cannot be written: name another file with --manifest FILE", path.display());
         anyhow::ensure!(!path.is_dir() && path.file_name().is_some(), why());
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}.partial", std::process::id()));
-        let partial = path.with_file_name(name);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&partial);
-        let out = BufWriter::new(file.with_context(why)?);
-        Ok(Manifest { path: path.to_path_buf(), partial, out, strips_top, error: None })
+        let out = BufWriter::new(Draft::begin(path).with_context(why)?);
+        Ok(Manifest { path: path.to_path_buf(), out, strips_top, error: None })
     }
 
     /// A file is proven.
@@ -49,7 +43,7 @@ impl Manifest {
         let why = || format!("{}: cannot be written", self.path.display());
         self.out.flush().with_context(why)?;
         let mut text = Vec::new();
-        let file = self.out.get_mut();
+        let file = self.out.get_mut().file();
         file.rewind().and_then(|()| file.read_to_end(&mut text)).with_context(why)?;
         let last: BTreeMap<Vec<u8>, FileHash> =
             b3sums::parse(&text).flatten().map(|sum| (sum.path, sum.hash)).collect();
@@ -72,15 +66,8 @@ impl Manifest {
         if let Some(error) = self.error.take() {
             return Err(error).with_context(why);
         }
-        self.out.flush().with_context(why)?;
-        fs::rename(&self.partial, &self.path).with_context(why)
-    }
-}
-
-impl Drop for Manifest {
-    /// After a rename there is nothing to remove.
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.partial);
+        let draft = self.out.into_inner().map_err(io::IntoInnerError::into_error).with_context(why)?;
+        draft.finish().with_context(why)
     }
 }
 
@@ -92,6 +79,8 @@ fn below_top(path: &[u8], strips_top: bool) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::proto::verify::hash_whole;
 
