@@ -11,6 +11,7 @@ mod chat;
 mod completions;
 mod copy;
 mod exit;
+mod figures;
 mod host;
 mod list;
 mod logging;

@@ -39,7 +39,7 @@ mod location;
 pub(super) mod ls;
 mod sessions;
 mod share;
-pub(in crate::cli) mod show;
+mod show;
 mod stdio;
 mod values;
 

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::cli::copy::show::lines::{bytes, count, rate, span};
+use crate::cli::figures::{bytes, count, rate, span};
 use crate::share::activity::{Action, Event, Outcome, Transfer};
 use crate::text::printable_limit;
 

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::visit::{self, Strangers};
 use crate::cli::access::AccessArgs;
 use crate::cli::exit::{self, Misuse};
+use crate::cli::figures::{self, count};
 use crate::cli::{Exit, out};
 use crate::share::client::get::{self, Destination, Getting, Tally};
 use crate::share::client::link::Link;
@@ -60,8 +61,8 @@ impl Visit<'_> {
         line.bar.finish_and_clear();
         if !self.is_quiet && (tally.done > 0 || tally.failed == 0) {
             let had = if tally.had > 0 { format!(", {} were here already", tally.had) } else { String::new() };
-            let bytes = HumanBytes(tally.bytes);
-            let files = counted(tally.done);
+            let bytes = figures::bytes(tally.bytes);
+            let files = count(tally.done, "file", "files");
             out::say(&format!("linerate: got {files}, {bytes}; all is what the share says{had}"));
         }
         Ok(verdict(&tally))
@@ -97,11 +98,14 @@ impl Visit<'_> {
         }
         line.bar.finish_and_clear();
         if !self.is_quiet && done > 0 {
-            out::say(&format!("linerate: the share has {}, {}", counted(done), HumanBytes(bytes)));
+            out::say(&format!("linerate: the share has {}, {}", count(done, "file", "files"), figures::bytes(bytes)));
         }
         if pending > 0 {
             // What comes of it is nothing that this program learns.
-            out::say(&format!("linerate: {} of it still being scanned for viruses there", counted(pending)));
+            out::say(&format!(
+                "linerate: {} of it still being scanned for viruses there",
+                count(pending, "file", "files")
+            ));
         }
         Ok(match failed {
             None => Exit::Ok,
@@ -180,11 +184,6 @@ fn folder_mode() -> u32 {
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     let umask = umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok());
     FOLDER_MODE & !umask.unwrap_or(0o077)
-}
-
-/// `1 file`, `2 files`.
-fn counted(files: u64) -> String {
-    format!("{files} file{}", if files == 1 { "" } else { "s" })
 }
 
 /// The files of a source with the paths that they get; links and what is no file are passed over in folders.
@@ -288,7 +287,8 @@ impl Line {
     /// After what would end each other one in the same way.
     fn say_not_tried(&self, files: usize) {
         if files > 0 {
-            self.bar.suspend(|| out::say(&format!("linerate: {} more not tried", counted(files as u64))));
+            self.bar
+                .suspend(|| out::say(&format!("linerate: {} more not tried", count(files as u64, "file", "files"))));
         }
     }
 

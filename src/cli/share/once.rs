@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::watch::Sayer;
-use crate::cli::copy::show::lines::count;
 use crate::cli::exit::Misuse;
+use crate::cli::figures::count;
 use crate::share::activity::{Action, Activity, Event, Observer, Outcome, Transfer};
 use crate::share::gate::VisitorId;
 use crate::share::listing::{ENTRIES_MAX, Listings};

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cli::out;
+use crate::cli::{figures, out};
 use crate::proto::copy::Settlement;
 use crate::proto::copy::report::EndReport;
 use crate::proto::verify::FileHash;
@@ -132,7 +132,7 @@ impl Show {
         }
         if !self.options.quiet {
             let why = printable(why.as_bytes());
-            self.say(&format!("linerate: {why}; trying again in {}", lines::span(wait.as_secs_f64())));
+            self.say(&format!("linerate: {why}; trying again in {}", figures::span(wait.as_secs_f64())));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The end of a copy as text for a person: what was moved, how fast, where the time went, what is proven. Pure.
 
-use super::lines::{bytes, count, rate};
+use crate::cli::figures::{bytes, count, rate};
 use crate::text::printable;
 use crate::transfer::receipt::{EndCost, Name, Receipt, Totals, Verified};
 
