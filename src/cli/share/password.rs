@@ -59,16 +59,28 @@ fn of_environment() -> anyhow::Result<Option<Zeroizing<String>>> {
 fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let shown = format!("--password-file {}", path.display());
     let file = std::fs::File::open(path).with_context(|| shown.clone())?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(BYTES_MAX + 2).read_to_string(&mut text).with_context(|| shown.clone())?;
-    let line = text.lines().next().unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(BYTES_MAX + 2).read_to_end(&mut bytes).with_context(|| shown.clone())?;
+    // Only the first line has to be text that is not cut.
+    let line = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) => bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]),
+        None => &bytes[..],
+    };
+    if line.len() as u64 > BYTES_MAX {
+        return Err(too_long(&shown).into());
+    }
+    let line = std::str::from_utf8(line).map_err(|_| Misuse(format!("{shown}: its first line is no text in UTF-8")))?;
     checked(Zeroizing::new(line.to_string()), &shown)
+}
+
+fn too_long(from: &str) -> Misuse {
+    Misuse(format!("{from}: is longer than {BYTES_MAX} bytes: write a shorter one"))
 }
 
 fn checked(password: Zeroizing<String>, from: &str) -> anyhow::Result<Zeroizing<String>> {
     match password.len() as u64 {
         0 => Err(Misuse(format!("{from}: an empty password lets everybody in: write one, or leave it out")).into()),
-        len if len > BYTES_MAX => Err(Misuse(format!("{from}: is longer than {BYTES_MAX} bytes")).into()),
+        len if len > BYTES_MAX => Err(too_long(from).into()),
         _ => Ok(password),
     }
 }
@@ -104,7 +116,12 @@ mod tests {
         };
         assert_eq!(read("open sesame\n"), Ok("open sesame".to_string()));
         assert_eq!(read("a\r\nb"), Ok("a".to_string()));
-        for bad in ["", "\n", &"x".repeat(2000)] {
+        // A letter of a later line is cut where no more is read, and one of a line that is too long.
+        assert_eq!(read(&format!("a\n{}", "x\u{e4}".repeat(2000))), Ok("a".to_string()));
+        for long in ["x".repeat(2000), "\u{20ac}".repeat(2000)] {
+            assert!(read(&long).unwrap_err().ends_with("is longer than 1024 bytes: write a shorter one"));
+        }
+        for bad in ["", "\n"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
     }
