@@ -48,6 +48,22 @@ fn expiring(dir: &std::path::Path) -> (Share, BufReader<TcpStream>, BufReader<Tc
     (share, events, download)
 }
 
+#[test]
+fn a_quiet_share_ends_what_runs_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("big"), vec![7; BYTES]).unwrap();
+    let share = Share::start(&["--quiet"], dir.path());
+    let mut download = share.connect();
+    download.write_all(&share.bytes("GET /f/big", &[&share.bearer()], b"")).unwrap();
+    let mut status = String::new();
+    BufReader::new(&download).read_line(&mut status).unwrap();
+    share.signal(libc::SIGINT);
+    wait_until("nobody is taken in", || TcpStream::connect(share.authority()).is_err());
+    share.signal(libc::SIGINT);
+    let done = share.wait().expect(0);
+    assert!(!done.stderr.contains("ending"), "{done:?}");
+}
+
 /// The rest of what an event stream tells.
 fn rest(events: &mut BufReader<TcpStream>) -> String {
     let mut told = String::new();

@@ -280,7 +280,7 @@ impl View {
             Told::Lost(false) => self.say("linerate: the interface has its addresses again"),
             Told::Ending(grace) => {
                 let running = self.share.as_ref().map_or(0, |share| share.activity.running().len());
-                if running > 0 {
+                if running > 0 && !self.is_quiet {
                     self.say(&lines::ending(running, grace));
                 }
             }
@@ -328,6 +328,9 @@ impl View {
             return events.add(jiff::Timestamp::now(), "address", json!({ "links": links }));
         }
         let told = front.moved();
+        if self.is_quiet {
+            return;
+        }
         told.iter().for_each(|line| self.say(line));
     }
 
