@@ -43,7 +43,7 @@ pub trait Watch {
 pub struct Tally {
     /// Files that came, and were proven.
     pub done: u64,
-    /// Their bytes, those of before too.
+    /// What they hold, bytes: also what came in an earlier run.
     pub bytes: u64,
     /// Files that were there already.
     pub had: u64,
@@ -85,6 +85,8 @@ pub struct Getting<'a, W: Watch> {
     retry_for: Duration,
     watch: &'a mut W,
     tally: Tally,
+    /// Bytes that came, in attempts that failed, too.
+    received: u64,
     folder_mode: u32,
 }
 
@@ -107,7 +109,7 @@ impl<'a, W: Watch> Getting<'a, W> {
         watch: &'a mut W,
     ) -> Result<Self, ClientError> {
         let hashes = Hashes::of(client)?;
-        Ok(Getting { client, hashes, retry_for, watch, tally: Tally::default(), folder_mode })
+        Ok(Getting { client, hashes, retry_for, watch, tally: Tally::default(), received: 0, folder_mode })
     }
 
     /// Get one file.
@@ -208,15 +210,15 @@ impl<'a, W: Watch> Getting<'a, W> {
 
     /// Try until it works, fails for good, or has not come further for too long.
     fn patiently<T>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<T, ClientError>) -> Result<T, ClientError> {
-        let (mut retry, mut bytes) = (Retry::new(self.retry_for), self.tally.bytes);
+        let (mut retry, mut bytes) = (Retry::new(self.retry_for), self.received);
         loop {
             let error = match attempt(self) {
                 Err(error) if error.is_passing() => error,
                 done => return done,
             };
-            if self.tally.bytes > bytes {
+            if self.received > bytes {
                 retry.progress();
-                bytes = self.tally.bytes;
+                bytes = self.received;
             }
             let Some(wait) = retry.wait() else { return Err(error) };
             self.watch.waiting(&error, wait);
@@ -241,8 +243,10 @@ impl<'a, W: Watch> Getting<'a, W> {
             partial.remove(root)?;
             return Err(ClientError::Unproven);
         }
+        let len = partial.len;
         partial.finish(root, to, modified_s)?;
         self.tally.done += 1;
+        self.tally.bytes += len;
         self.watch.done();
         Ok(())
     }
@@ -289,7 +293,7 @@ impl<'a, W: Watch> Getting<'a, W> {
                 return Err(ClientError::Lies("it sends more than it said"));
             }
             partial.add(&piece)?;
-            self.tally.bytes += piece.len() as u64;
+            self.received += piece.len() as u64;
             self.watch.moved(piece.len() as u64);
         }
         match partial.len == total {
