@@ -63,3 +63,15 @@ pub(super) fn put(_: &[OsString], _: &OsStr, options: &Options) -> anyhow::Resul
 fn left_out() -> anyhow::Result<Exit> {
     Err(Misuse("this linerate was built without shares: build it with the feature `web`".to_string()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_begins_with_its_scheme() {
+        let is_link = |text: &str| is_link(OsStr::new(text));
+        assert!(is_link("HTTP://x") && is_link("https://x"));
+        assert!(!is_link("https:x") && !is_link("lr://x") && !is_link("http"));
+    }
+}

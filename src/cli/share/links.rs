@@ -19,6 +19,7 @@ use crate::share::client::get::{self, Destination, Getting, Tally};
 use crate::share::client::link::Link;
 use crate::share::client::put::{self, Sending};
 use crate::share::client::{Client, ClientError};
+use crate::share::incoming::umask;
 use crate::store::confined::{DEPTH_MAX, RelativePath, Root};
 use crate::text::{printable, printable_str};
 use crate::trust::places::Places;
@@ -52,7 +53,7 @@ impl Visit<'_> {
         let is_folder = link.path.is_root() || get::is_folder(&mut client, &link.path)?;
         let (root, path) = destination(Path::new(to), &link.path, is_folder)?;
         let mut line = Line::new(self.is_quiet);
-        let getting = Getting::new(&mut client, self.retry_for, folder_mode(), &mut line)?;
+        let getting = Getting::new(&mut client, self.retry_for, FOLDER_MODE & !umask(), &mut line)?;
         let destination = Destination { root: &root, path };
         let tally = match is_folder {
             true => getting.folder(&link.path, &destination)?,
@@ -176,14 +177,6 @@ fn destination(to: &Path, from: &RelativePath, is_folder: bool) -> anyhow::Resul
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let last = to.file_name().ok_or_else(|| Misuse(format!("{}: names no file", shown(to))))?;
     Ok((Root::open(parent)?, RelativePath::root().join(last.as_bytes())?))
-}
-
-/// What the umask leaves of the permissions of a folder.
-fn folder_mode() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    let umask = umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok());
-    FOLDER_MODE & !umask.unwrap_or(0o077)
 }
 
 /// The files of a source with the paths that they get; links and what is no file are passed over in folders.

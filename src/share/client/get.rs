@@ -13,6 +13,7 @@ use super::hashes::Hashes;
 use super::partial::{self, Partial};
 use super::retry::Retry;
 use super::{Client, ClientError};
+use crate::share::http::ranges::parse_http_date;
 use crate::share::listing::{ENTRIES_MAX, LIMIT_MAX};
 use crate::share::path::{self, UrlPath};
 use crate::share::tree::PARTIAL_PREFIX;
@@ -263,7 +264,7 @@ impl<'a, W: Watch> Getting<'a, W> {
             head.extend([(header::RANGE, range.as_str()), (header::IF_RANGE, tag.as_str())]);
         }
         let mut reply = self.client.request(Method::GET, url, &head, Bytes::new())?;
-        let modified_s = reply.header(header::LAST_MODIFIED).and_then(http_date);
+        let modified_s = reply.header(header::LAST_MODIFIED).and_then(parse_http_date);
         let (mut partial, total) = match (reply.status(), before) {
             (StatusCode::PARTIAL_CONTENT, Some(partial)) if from.is_some() => {
                 let total = total_of(reply.header(header::CONTENT_RANGE), partial.len);
@@ -340,10 +341,6 @@ fn total_of(range: Option<&str>, from: u64) -> Option<u64> {
     let (first, last) = part.split_once('-')?;
     let (first, last, total): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
     (first == from && last.checked_add(1) == Some(total) && first <= last).then_some(total)
-}
-
-fn http_date(text: &str) -> Option<i64> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(|at| at.as_second())
 }
 
 #[cfg(test)]

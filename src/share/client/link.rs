@@ -31,12 +31,6 @@ pub struct Link {
 pub struct BadLink(&'static str);
 
 impl Link {
-    /// Whether text is meant as a link.
-    pub fn is_meant(text: &[u8]) -> bool {
-        let begins = |scheme: &str| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme.as_bytes()));
-        begins("https://") || begins("http://")
-    }
-
     /// `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.is_https { "https" } else { "http" }
@@ -153,6 +147,5 @@ mod tests {
             let error = text.parse::<Link>().unwrap_err();
             assert!(!error.to_string().contains(TOKEN), "{text}");
         }
-        assert!(Link::is_meant(b"HTTP://x") && !Link::is_meant(b"https:x") && !Link::is_meant(b"lr://x"));
     }
 }

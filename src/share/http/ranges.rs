@@ -137,7 +137,8 @@ pub fn http_date(unix_s: i64) -> Option<String> {
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
 }
 
-fn parse_http_date(text: &str) -> Option<i64> {
+/// Seconds since 1970 of such a date.
+pub fn parse_http_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(|at| at.as_second())
 }
 
