@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
+
 use super::{Exit, out};
 use crate::cli::exit::Misuse;
 use crate::share::announce::{self, Peer};
@@ -27,7 +29,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.wait.0.is_zero() || args.wait.0 > WAIT_MAX {
         return Err(Misuse(format!("--wait {}: write a time from 1ms to {}", args.wait, Span(WAIT_MAX))).into());
     }
-    let peers = announce::listen(args.wait.0)?;
+    let why = "nobody can be heard of: see that a network is up and that nothing keeps this user from UDP port 5353";
+    let peers = announce::listen(args.wait.0).context(why)?;
     if args.json {
         out::print(&(printable_json(&serde_json::to_string_pretty(&peers)?) + "\n"))?;
         return Ok(Exit::Ok);
