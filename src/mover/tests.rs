@@ -1,6 +1,5 @@
 //! Every send method against every receive method, over a real connection: what is promised holds for the tables.
 
-use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;

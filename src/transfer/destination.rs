@@ -271,7 +271,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let merges = |names: &[Option<&str>]| {
             let names: Vec<_> = names.iter().map(|name| name.map(|name| name.as_bytes().to_vec())).collect();
-            Destination::own(dir.path(), &names).unwrap().merges
+            Destination::own(dir.path(), &names, Purpose::Copy).unwrap().merges
         };
         assert!(!merges(&[None]) && !merges(&[Some("a")]) && !merges(&[Some("a"), Some("b")]));
         assert!(merges(&[None, None]) && merges(&[None, Some("a")]) && merges(&[Some("a"), Some("b"), Some("a")]));

@@ -455,7 +455,7 @@ mod tests {
     fn a_copy_that_nobody_takes_ends_on_a_thread_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), b"1").unwrap();
-        let files = Files::Served(Arc::new(Root::open(dir.path()).unwrap()));
+        let files = Files::Served { root: Arc::new(Root::open(dir.path()).unwrap()), takes_owners: false };
         let (poll, (tell, told)) = (mio::Poll::new().unwrap(), channel());
         let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let route = CopyRoute::Pull { from: vec![b"file".to_vec()] };
