@@ -80,6 +80,7 @@ fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
     };
     spawn("events", Box::new(move || keep_listening(listener, &called, &hear)))?;
     let mut typing = Some((tell, Speaker { client, nick }));
+    let mut called = String::new();
     let mut screen = Screen { is_tty: io::stdin().is_terminal(), ..Screen::default() };
     let mut exit = Exit::Ok;
     while let Ok(turn) = turns.recv() {
@@ -96,12 +97,18 @@ fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
                 return Ok(exit);
             }
             Turn::Heard(heard) => {
-                // Only whoever is known there speaks: what is typed is read from then on.
-                if let (Heard::Hello { nick, .. }, Some((tell, mut speaker))) = (&heard, typing.take()) {
+                if let Heard::Hello { nick, .. } = &heard {
+                    called.clone_from(nick);
+                }
+                let is_in = matches!(heard, Heard::Who(_));
+                screen.show(heard)?;
+                // Only whoever is known there speaks: what is typed is read when it is shown what was said, and who is
+                // there.
+                if let Some((tell, mut speaker)) = typing.take_if(|_| is_in) {
                     let (type_in, typed) = sync_channel(WAITING_MAX);
                     let told = tell.clone();
                     spawn("speaker", Box::new(move || speaker.speak(&typed, &told)))?;
-                    match Editor::new(nick)? {
+                    match Editor::new(&called)? {
                         Some((editor, printer)) => {
                             screen.above = Some(printer);
                             tell_signals(&tell)?;
@@ -110,7 +117,6 @@ fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
                         None => drop(spawn("input", Box::new(move || read_lines(&type_in)))?),
                     }
                 }
-                screen.show(heard)?;
             }
             Turn::Unsaid(error) | Turn::Deaf(error) => {
                 screen.close();

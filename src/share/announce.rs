@@ -23,7 +23,7 @@ const TEXT_BYTES_MAX: usize = 200;
 const PEERS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 16;
 /// How long taking an announcement back may take.
-const FAREWELL_MAX: Duration = Duration::from_millis(500);
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// Why it does not work.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use http_body::{Body, Frame};
 use serde::Serialize;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -246,9 +247,10 @@ fn bye() -> Bytes {
 }
 
 /// Tell on what changes, until the share is to end.
-pub async fn tend(share: Arc<Share>, stop: Stop) {
+///
+/// The `notices` are subscribed to before anybody can come.
+pub async fn tend(share: Arc<Share>, mut notices: Receiver<Notice>, stop: Stop) {
     let hub = &share.hub;
-    let mut notices = share.notices.subscribe();
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let comment = Bytes::from_static(b": here\n\n");

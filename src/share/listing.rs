@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
@@ -101,6 +101,9 @@ pub struct Snapshot {
     ordered: Mutex<Option<(Query, Arc<Vec<u32>>)>>,
 }
 
+/// The longest tick of a system's clock, twice.
+const TICK_MAX: Duration = Duration::from_millis(20);
+
 /// By what a changed folder is known.
 type Stamp = Option<(u64, u64, i64, u32)>;
 
@@ -187,7 +190,7 @@ impl Listings {
         let seen = place.as_ref().and_then(stamp);
         Ok(match self.find(&key, seen) {
             Some(kept) => Looked::Kept(kept),
-            None => Looked::Unread(Unread { place, top, key, seen }),
+            None => Looked::Unread(Unread { place, top, key, seen: seen.filter(is_settled) }),
         })
     }
 
@@ -305,6 +308,13 @@ fn digits(name: &[u8]) -> &[u8] {
 fn stamp(place: &Place) -> Stamp {
     let found = place.root.metadata(&place.path).ok()?;
     (found.kind == Kind::Directory).then_some((found.device, found.inode, found.modified_s, found.modified_ns))
+}
+
+/// Whether a further change would give the folder another time: within one tick of the system's clock it may not.
+fn is_settled(&(_, _, seconds, nanoseconds): &(u64, u64, i64, u32)) -> bool {
+    let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return false };
+    let changed = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds);
+    changed + TICK_MAX < now
 }
 
 fn read(tree: &Tree, place: &Place) -> Result<Vec<Row>, TreeError> {

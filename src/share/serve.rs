@@ -53,7 +53,7 @@ const UNSENT_MAX: Duration = Duration::from_secs(120);
 const REST: Duration = Duration::from_millis(100);
 
 /// How long those who listen to events have to take that it is over.
-const BYE_MAX: Duration = Duration::from_millis(300);
+const BYE_MAX: Duration = Duration::from_secs(2);
 
 /// What a share listens with.
 pub struct Listening {
@@ -177,8 +177,11 @@ pub async fn serve(share: Arc<Share>, listening: Listening, stop: Stop) -> io::R
     };
     let server = Arc::new(server);
     let mut accepting = JoinSet::new();
-    accepting.spawn(hub::tend(server.share.clone(), server.stop.clone()));
-    accepting.spawn(watching::tend(server.share.clone(), server.stop.clone()));
+    let (share, stop) = (&server.share, &server.stop);
+    accepting.spawn(hub::tend(share.clone(), share.notices.subscribe(), stop.clone()));
+    if let Some(inotify) = watching::begin(share) {
+        accepting.spawn(watching::tend(share.clone(), inotify, stop.clone()));
+    }
     for listener in listening.listeners {
         listener.set_nonblocking(true)?;
         socket2::SockRef::from(&listener).listen(BACKLOG)?;

@@ -243,14 +243,24 @@ impl Watching {
     }
 }
 
+/// Watch folders from now on, before anybody can list one. Nothing, and the owner is told, where that cannot be.
+pub fn begin(share: &Share) -> Option<Arc<Inotify>> {
+    match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
+        Ok(inotify) => {
+            let inotify = Arc::new(inotify);
+            let _ = share.watching.inotify.set(inotify.clone());
+            Some(inotify)
+        }
+        Err(error) => {
+            share.activity.tell(&trouble("fs.inotify.max_user_instances", error));
+            None
+        }
+    }
+}
+
 /// Tell on what is seen, until the share is to end.
-pub async fn tend(share: Arc<Share>, stop: Stop) {
-    let inotify = match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
-        Ok(inotify) => Arc::new(inotify),
-        Err(error) => return share.activity.tell(&trouble("fs.inotify.max_user_instances", error)),
-    };
+pub async fn tend(share: Arc<Share>, inotify: Arc<Inotify>, stop: Stop) {
     let Ok((ends, lives)) = io::pipe() else { return };
-    let _ = share.watching.inotify.set(inotify.clone());
     let looking = tokio::task::spawn_blocking(move || look(&share, &inotify, &ends));
     stop.ended().await;
     // The other end of the pipe sees that.

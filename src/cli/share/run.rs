@@ -31,6 +31,9 @@ use crate::text::{printable, printable_str};
 /// For how long running transfers may go on after the first Ctrl-C.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long what is left may take then, such as removing the part of an upload that was cut.
+const LEFT_MAX: Duration = Duration::from_secs(2);
+
 /// How a one-shot share ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -79,7 +82,7 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Exit> {
     let activity = Arc::new(Activity::new(Box::new(All(observers))));
     // Before anybody can know that there is something to be ended.
     let stop = Stop::default();
-    end_on_signal(&stop, watch.sayer())?;
+    end_on_signal(&stop, activity.clone(), watch.sayer())?;
     let mut share = Share::new(tree, about, (token, gate), activity.clone()).with_intake(intake);
     share.sorts_by_type = plan.sorts_by_type;
     let share = Arc::new(share);
@@ -102,12 +105,12 @@ pub(super) fn run(plan: &Plan<'_>) -> anyhow::Result<Exit> {
         std::thread::Builder::new().name("ending".to_string()).spawn(end).context("a thread cannot be started")?;
     }
     if let Some(after) = plan.host.trust.expires {
-        end_after(&stop, after.0, watch.sayer())?;
+        end_after(&stop, after.0, activity.clone(), watch.sayer())?;
     }
     let tls = proof.map(|proof| proof.config);
     runtime.block_on(serve(share, Listening { listeners: bound.listeners, tls }, stop))?;
     drop(following);
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(LEFT_MAX);
     watch.finish()?;
     Ok(Exit::Ok)
 }
@@ -208,7 +211,7 @@ fn title(paths: &[&Path]) -> String {
 }
 
 /// The first signal lets running transfers end for a while, the second ends at once.
-fn end_on_signal(stop: &Stop, sayer: Sayer) -> anyhow::Result<()> {
+fn end_on_signal(stop: &Stop, activity: Arc<Activity>, sayer: Sayer) -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]).context("signals")?;
     let stop = stop.clone();
     let watch = move || {
@@ -216,8 +219,7 @@ fn end_on_signal(stop: &Stop, sayer: Sayer) -> anyhow::Result<()> {
         if signals.next().is_none() {
             return;
         }
-        stop.end();
-        sayer.ending(GRACE);
+        end(&stop, &activity, &sayer);
         let later = stop.clone();
         let _ = end_soon(later);
         if signals.next().is_some() {
@@ -226,6 +228,13 @@ fn end_on_signal(stop: &Stop, sayer: Sayer) -> anyhow::Result<()> {
     };
     std::thread::Builder::new().name("signals".to_string()).spawn(watch).context("a thread cannot be started")?;
     Ok(())
+}
+
+/// Take in nobody more. What runs is counted before: it may be over, or cut, when that is shown.
+fn end(stop: &Stop, activity: &Activity, sayer: &Sayer) {
+    let running = activity.running().len();
+    stop.end();
+    sayer.ending(running, GRACE);
 }
 
 fn end_soon(stop: Stop) -> std::io::Result<()> {
@@ -238,12 +247,11 @@ fn end_soon(stop: Stop) -> std::io::Result<()> {
 
 /// The gate lets nobody on after that: new requests are refused, open pages are told, transfers that run have the grace
 /// time to finish, and then the program ends as it does after Ctrl-C.
-fn end_after(stop: &Stop, after: Duration, sayer: Sayer) -> anyhow::Result<()> {
+fn end_after(stop: &Stop, after: Duration, activity: Arc<Activity>, sayer: Sayer) -> anyhow::Result<()> {
     let stop = stop.clone();
     let end = move || {
         std::thread::sleep(after);
-        stop.end();
-        sayer.ending(GRACE);
+        end(&stop, &activity, &sayer);
         std::thread::sleep(GRACE);
         stop.now();
     };

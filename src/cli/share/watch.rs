@@ -31,8 +31,8 @@ const EVENT_EVERY: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Lines about happenings in a second: what is more is counted.
 const LINES_PER_S: u32 = 30;
-/// How long the end waits until all is shown.
-const END_MAX: Duration = Duration::from_secs(1);
+/// How long the end waits until all is shown: a terminal that is stopped, or a log on a disk that hangs, shows nothing.
+const END_MAX: Duration = Duration::from_secs(10);
 
 /// What is to be seen.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -58,7 +58,10 @@ impl WatchArgs {
 enum Told {
     Happened(jiff::Timestamp, Event),
     Shared(Arc<Share>, Shown),
-    Ending(Duration),
+    Ending {
+        running: usize,
+        grace: Duration,
+    },
     /// Something that is worth a line.
     Line(String),
     /// This machine has other addresses.
@@ -103,9 +106,9 @@ pub(super) struct Watch {
 pub(super) struct Sayer(Teller);
 
 impl Sayer {
-    /// The share is to end: what runs has so long to finish.
-    pub(super) fn ending(&self, grace: Duration) {
-        self.0.tell(Told::Ending(grace));
+    /// The share is to end: so many transfers run, and have so long to finish.
+    pub(super) fn ending(&self, running: usize, grace: Duration) {
+        self.0.tell(Told::Ending { running, grace });
     }
 
     /// Something for the owner.
@@ -278,8 +281,7 @@ impl View {
                  it does not get them back",
             ),
             Told::Lost(false) => self.say("linerate: the interface has its addresses again"),
-            Told::Ending(grace) => {
-                let running = self.share.as_ref().map_or(0, |share| share.activity.running().len());
+            Told::Ending { running, grace } => {
                 if running > 0 && !self.is_quiet {
                     self.say(&lines::ending(running, grace));
                 }
