@@ -100,7 +100,9 @@ fn talk(args: &Args, link: &Link) -> anyhow::Result<Exit> {
                 if let Heard::Hello { nick, .. } = &heard {
                     called.clone_from(nick);
                 }
-                let is_in = matches!(heard, Heard::Who(_));
+                // Whoever may not chat has no name, and is not told who is there.
+                let is_in =
+                    matches!(&heard, Heard::Who(_)) || matches!(&heard, Heard::Hello { nick, .. } if nick.is_empty());
                 screen.show(heard)?;
                 // Only whoever is known there speaks: what is typed is read when it is shown what was said, and who is
                 // there.
