@@ -143,7 +143,7 @@ fn at_the_first_contact_a_person_compares_the_fingerprint() {
     for (answer, code) in [("n\r", 2), ("\r", 2), ("y\r", 0)] {
         let pty = Pty::start(linerate(["get", &link]).arg(&got), (24, 120));
         pty.wait_text(&host.fingerprint);
-        pty.wait_text("Is it that of whom you mean? [y/N]");
+        pty.wait_text("Is it the one that the share shows? [y/N]");
         pty.keys(answer);
         assert_eq!(pty.finish().0, Some(code), "{answer:?}");
         assert_eq!(got.exists(), code == 0);
@@ -160,7 +160,7 @@ fn at_the_first_contact_a_person_compares_the_fingerprint() {
     let other = common::Serving::start();
     std::fs::write(&ticket, other.ticket()).unwrap();
     let done = run_bounded(linerate(["get", &link]).arg(&got).arg("--ticket-file").arg(&ticket));
-    done.expect_line(1, &["somebody else answers"]);
+    done.expect_line(5, &["somebody else answers"]);
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn files_are_named_on_the_far_end() {
     let (_, document) = measured(&sshd, &["--direction", "receive", "--source", &name("file"), &target()]);
     assert!(document.settings.source.contains("file"), "{}", document.settings.source);
     assert_eq!(names_in(&there), ["file"]);
-    let words = ["127.0.0.1: the linerate there: ", "no such folder: cannot be served", "No such file"];
+    let words = ["127.0.0.1: the linerate there: ", "no such folder: cannot be opened as a folder", "No such file"];
     fails(&sshd, 1, &["--sink", &name("no such folder/new"), &target()], &words);
     let done = run(&sshd, sshd.path("").as_path(), &["--direction", "receive", "--source", &name("none"), &target()]);
     let done = done.expect(1);
