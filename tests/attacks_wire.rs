@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::host::Host;
 use common::peer::{Talk, TlsPeer, asked, dial, framed, hello, preface, read_to_the_end, sending_job};
-use common::{descriptors, run_bounded, skip_unless, status_kib, wait_until};
+use common::{descriptors, run_bounded, skip_unless, sockets, status_kib, wait_until};
 use linerate::proto::message::{Message, Reply, Request};
 use linerate::proto::session::{HELLO_BYTES_MAX, MESSAGE_BYTES_MAX};
 use linerate::proto::ticket::Ticket;
@@ -352,7 +352,5 @@ fn a_thousand_sessions_leave_nothing_behind() {
 
 /// Whether a server has no connection: its sockets are the listener and the pair that signals come through.
 fn sessions_end(pid: u32) -> bool {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
-    let links = entries.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count() <= 3
+    sockets(pid) <= 3
 }

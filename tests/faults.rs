@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use common::peer::{Talk, TlsPeer, asked, dial, framed, preface, read_to_the_end, said, welcome};
 use common::{
     Done, ONE_CELL, PATIENCE, Running, Serving, bench, children_of, default_result, file_of, folder, is_alive,
-    linerate, names_in, read_result, run_bounded, wait_until, wait_until_measuring,
+    linerate, names_in, read_result, run_bounded, wait_until, wait_until_idle, wait_until_measuring,
 };
 use linerate::proto::message::{Message, Reply, Request};
 use linerate::proto::session::{HELLO_BYTES_MAX, MESSAGE_BYTES_MAX};
@@ -290,6 +290,7 @@ fn a_client_that_vanishes_leaves_the_server_to_the_next() {
         client.signal(libc::SIGKILL);
         assert_eq!(client.finish().code, None);
         still_serves(&serving);
+        wait_until_idle(serving.pid());
     }
     let said = serving.end().expect(0).stderr;
     // Before it, perhaps, that a stream of a killed client came too late.

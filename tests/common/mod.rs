@@ -294,13 +294,27 @@ pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
 /// Wait until a client's data streams reach a server: it has workers, and more sockets than its listener, the pair
 /// that signals come through, and a control connection.
 pub fn wait_until_measuring(pid: u32) {
-    let entries = |folder: &str| std::fs::read_dir(format!("/proc/{pid}/{folder}")).into_iter().flatten().flatten();
-    wait_until("data streams are connected", || {
-        let names = entries("task").filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        let sockets = entries("fd").filter_map(|fd| std::fs::read_link(fd.path()).ok());
-        let sockets = sockets.filter(|link| link.to_string_lossy().starts_with("socket:"));
-        names.filter(|name| name.starts_with("worker-")).count() > 0 && sockets.count() >= 5
-    });
+    wait_until("data streams are connected", || workers(pid) > 0 && sockets(pid) >= 5);
+}
+
+/// Wait until nothing is left in a server of those who were there.
+pub fn wait_until_idle(pid: u32) {
+    wait_until("the server is idle", || workers(pid) == 0 && sockets(pid) == 3);
+}
+
+fn workers(pid: u32) -> usize {
+    let names = of_process(pid, "task").filter_map(|task| std::fs::read_to_string(task.join("comm")).ok());
+    names.filter(|name| name.starts_with("worker-")).count()
+}
+
+/// How many it has open.
+pub fn sockets(pid: u32) -> usize {
+    let opened = of_process(pid, "fd").filter_map(|fd| std::fs::read_link(fd).ok());
+    opened.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
+fn of_process(pid: u32, folder: &str) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(format!("/proc/{pid}/{folder}")).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn becomes_true(longest: Duration, mut holds: impl FnMut() -> bool) -> bool {

@@ -1,91 +1,19 @@
 //! What is answered to a request, without a socket.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
-use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{Request, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body::Frame;
-use tower::ServiceExt as _;
 
-use super::guard::Peer;
-use crate::share::activity::{Activity, Event, Observer};
-use crate::share::gate::{Gate, Policy, Secret, VisitorId};
-use crate::share::rights::{Right, Rights};
-use crate::share::state::{About, Share};
-use crate::share::tree::Tree;
+use super::served::{Served, everything};
+use crate::share::gate::VisitorId;
 use crate::store::confined::RelativePath;
-
-/// Who asked for what, and the status.
-type Line = (Option<VisitorId>, String, u16);
-
-/// The lines that the owner's log would have.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<Line>>>);
-
-impl Observer for Lines {
-    fn see(&self, event: &Event) {
-        if let Event::Request { visitor, line, status, .. } = event {
-            self.0.lock().unwrap().push((*visitor, line.clone(), *status));
-        }
-    }
-}
-
-struct Served {
-    share: Arc<Share>,
-    router: Router,
-    lines: Lines,
-}
-
-impl Served {
-    fn new(dir: &Path, rights: Rights) -> Served {
-        Served::as_known(dir, rights, "h:1", false)
-    }
-
-    /// Under this authority.
-    fn as_known(dir: &Path, rights: Rights, authority: &str, is_https: bool) -> Served {
-        let (tree, token, lines) = (Tree::open(&[dir], false).unwrap(), Secret::draw().unwrap(), Lines::default());
-        let policy = Policy { token: token.clone(), rights, password: None, expires: None };
-        let authorities = vec![authority.to_string()].into();
-        let about = About { title: "t".into(), host: "h".into(), is_https, authorities };
-        let activity = Arc::new(Activity::new(Box::new(lines.clone())));
-        let share = Arc::new(Share::new(tree, about, (token, Gate::new(policy, Instant::now())), activity));
-        Served { router: super::router(share.clone()), share, lines }
-    }
-
-    /// Ask at this host.
-    async fn ask_at(&self, host: &str, line: (&str, &str), headers: &[(&str, &str)], body: Body) -> Response<Body> {
-        let mut request = Request::builder().method(line.0).uri(line.1).header("host", host);
-        request = request.header("authorization", format!("Bearer {}", self.share.token.encode()));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut request = request.body(body).unwrap();
-        request.extensions_mut().insert(Peer(SocketAddr::from(([192, 0, 2, 1], 1))));
-        self.router.clone().oneshot(request).await.unwrap()
-    }
-
-    async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Response<Body> {
-        self.ask_at("h:1", (method, target), headers, body).await
-    }
-
-    async fn get(&self, target: &str) -> Response<Body> {
-        self.ask("GET", target, &[], Body::empty()).await
-    }
-}
-
-fn everything() -> Rights {
-    [Right::Upload, Right::Chat].into_iter().fold(Rights::usual(), Rights::with)
-}
 
 /// Spaces without an end; how many pieces of 16 KiB were taken.
 struct Endless(Arc<AtomicUsize>);

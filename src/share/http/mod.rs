@@ -42,6 +42,8 @@ mod hash;
 mod put;
 mod search;
 #[cfg(test)]
+mod served;
+#[cfg(test)]
 mod slow_tests;
 mod small;
 mod tus;

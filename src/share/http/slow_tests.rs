@@ -1,27 +1,17 @@
 //! Whoever sends a byte now and then, by a clock that does not keep the tests waiting.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{Request, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body::Frame;
 use tokio::time::{Sleep, sleep};
-use tower::ServiceExt as _;
 
-use super::guard::Peer;
-use crate::share::activity::{Activity, Unseen};
-use crate::share::gate::{Gate, Policy, Secret};
+use super::served::{Served, everything};
 use crate::share::intake::{WRITERS_MAX, WRITERS_OF_ONE_MAX};
-use crate::share::rights::{Right, Rights};
-use crate::share::state::{About, Share};
-use crate::share::tree::Tree;
 
 /// A byte each time, for ever.
 struct Trickle {
@@ -48,44 +38,13 @@ fn trickle() -> Body {
     Body::new(Trickle { each, next: Box::pin(sleep(each)) })
 }
 
-struct Served {
-    _dir: tempfile::TempDir,
-    share: Arc<Share>,
-    router: Router,
-}
-
-impl Served {
-    fn new() -> Served {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::open(&[dir.path()], false).unwrap();
-        let token = Secret::draw().unwrap();
-        let rights = Rights::usual().with(Right::Upload);
-        let policy = Policy { token: token.clone(), rights, password: None, expires: None };
-        let about =
-            About { title: "t".into(), host: "h".into(), is_https: false, authorities: vec!["h:1".to_string()].into() };
-        let activity = Arc::new(Activity::new(Box::new(Unseen)));
-        let share = Arc::new(Share::new(tree, about, (token, Gate::new(policy, Instant::now())), activity));
-        Served { _dir: dir, router: super::router(share.clone()), share }
-    }
-
-    async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Response<Body> {
-        let mut request = Request::builder().method(method).uri(target).header("host", "h:1");
-        request = request.header("authorization", format!("Bearer {}", self.share.token.encode()));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut request = request.body(body).unwrap();
-        request.extensions_mut().insert(Peer(SocketAddr::from(([192, 0, 2, 1], 1))));
-        self.router.clone().oneshot(request).await.unwrap()
-    }
-}
-
 const VERSION: (&str, &str) = ("tus-resumable", "1.0.0");
 const KIND: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_trickles_is_stopped_and_can_be_gone_on_with() {
-    let served = Served::new();
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::new(dir.path(), everything());
     let metadata = format!("filename {}", STANDARD.encode("a"));
     let new = [VERSION, ("upload-length", "1000000"), ("upload-metadata", &metadata)];
     let created = served.ask("POST", "/api/uploads", &new, Body::empty()).await;
@@ -104,7 +63,8 @@ async fn an_upload_that_trickles_is_stopped_and_can_be_gone_on_with() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_trickles_gives_its_place_back() {
-    let served = Served::new();
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::new(dir.path(), everything());
     let form = [("content-type", "multipart/form-data; boundary=x")];
     let plain = [("content-type", "application/x-www-form-urlencoded")];
     let json = [("content-type", "application/json")];
