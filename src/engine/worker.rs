@@ -1,9 +1,9 @@
 //! The loop of one worker thread.
 //!
 //! mio is edge-triggered: a stream that is woken goes on the ready list and stays there until its flow says that the
-//! socket blocks. Each pass gives every ready stream one budget (of very many: some, the others are next), then looks
-//! for events without sleeping; only an empty list sleeps. Event flags are never believed, only what system calls say:
-//! completions of MSG_ZEROCOPY, for one, look like a closed connection.
+//! socket blocks. Each pass gives every ready stream one budget, then looks for events without sleeping; only an
+//! empty list sleeps. Event flags are never believed, only what system calls say: completions of MSG_ZEROCOPY, for
+//! one, look like a closed connection. Commands are looked for now and then within a pass, too.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -30,9 +30,9 @@ use crate::sys::{affinity, priority};
 const WAKER: Token = Token(usize::MAX);
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 256;
-/// Streams that get a turn before the worker looks for events and commands again: among a thousand of them that are
-/// always ready, on a machine that is busy otherwise, a question would else be answered after many seconds.
-const PASS_STREAMS_MAX: usize = 32;
+/// Turns after which commands are looked for within a pass, too: where a thousand streams are always ready, and the
+/// machine is busy otherwise, a question would else be answered after many seconds.
+const TURNS_UNTIL_COMMANDS: usize = 32;
 /// A spinning worker looks for events once in so many passes.
 const SPIN_PASSES: u32 = 64;
 /// Buffers of a worker that was not told a size.
@@ -126,8 +126,8 @@ impl Worker {
                 return;
             }
             let passes = if self.setup.spin { SPIN_PASSES } else { 1 };
-            for _ in 0..passes {
-                self.pass();
+            if !(0..passes).all(|_| self.pass()) {
+                return;
             }
         }
     }
@@ -141,10 +141,13 @@ impl Worker {
         }
     }
 
-    /// Give the streams that are ready now one turn each; of very many, those whose turn is the longest ago.
-    fn pass(&mut self) {
-        for _ in 0..self.ready.len().min(PASS_STREAMS_MAX) {
-            let Some(key) = self.ready.pop_front() else { return };
+    /// Give every stream that is ready now one turn; false if the worker is to end.
+    fn pass(&mut self) -> bool {
+        for turn in 1..=self.ready.len() {
+            if turn.is_multiple_of(TURNS_UNTIL_COMMANDS) && !self.handle_commands() {
+                return false;
+            }
+            let Some(key) = self.ready.pop_front() else { return true };
             match self.drive(key) {
                 Some(Ok(Progress::Again)) => self.ready.push_back(key),
                 Some(Ok(Progress::Blocked)) if self.setup.spin => self.ready.push_back(key),
@@ -157,6 +160,7 @@ impl Worker {
                 Some(Err(fault)) => self.end(key, Some(fault)),
             }
         }
+        true
     }
 
     fn drive(&mut self, key: usize) -> Option<Result<Progress, Fault>> {
